@@ -1,0 +1,129 @@
+"""From config to objects: the only module that calls hydra's instantiate.
+
+A ``_target_`` on the command line or in the user's own yaml is the user's choice and may name anything importable.
+A config that comes out of a checkpoint is data from outside: :func:`check_targets` admits classes of cvkan alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from cvkan.domains.datamodule import DataModule
+from cvkan.errors import UserError
+from cvkan.spec import Spec
+from cvkan.tasks.base import Task
+
+ALLOWED_PACKAGE = "cvkan."
+
+
+def build_data(cfg: DictConfig) -> DataModule:
+    """The data source ``cfg.data``; its ``spec`` is known, nothing is loaded yet."""
+    return _instantiate(cfg, "data")
+
+
+def build_model(cfg: DictConfig, spec: Spec) -> nn.Module:
+    """The network ``cfg.model`` for data of this spec; ``model.compile=true`` compiles it in place."""
+    compile_model = cfg.model.compile
+    model: nn.Module = _instantiate(
+        cfg,
+        "model",
+        without=("compile",),
+        input_shape=spec.input_shape,
+        n_outputs=spec.n_outputs,
+        per_token=spec.target == "token_mask",
+    )
+    if compile_model:
+        model.compile()
+    return model
+
+
+def build_task(cfg: DictConfig, data: DataModule) -> Task:
+    """The LightningModule ``cfg.task`` around model, loss, optimizer and scheduler."""
+    return _instantiate(
+        cfg,
+        "task",
+        spec=data.spec,
+        model=build_model(cfg, data.spec),
+        loss=_instantiate(cfg, "loss"),
+        optimizer=_instantiate(cfg, "optimizer"),
+        scheduler=_instantiate(cfg, "scheduler"),
+        augment=data.augment,
+    )
+
+
+def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """The callbacks of the group ``callbacks``, in the order of the yaml."""
+    return [_instantiate(cfg, f"callbacks.{name}") for name in cfg.callbacks]
+
+
+def build_loggers(cfg: DictConfig) -> list[Any]:
+    """The further loggers of the group ``logger``; the CSV logger is not among them, it is always on."""
+    return [_instantiate(cfg, f"logger.{name}") for name in cfg.logger]
+
+
+def build_trainer(cfg: DictConfig, **own: Any) -> pl.Trainer:
+    """The Trainer ``cfg.trainer`` with callbacks, loggers and plugins handed in."""
+    return _instantiate(cfg, "trainer", **own)
+
+
+def _instantiate(cfg: DictConfig, key: str, without: tuple[str, ...] = (), **given: Any) -> Any:
+    """Instantiate ``cfg.<key>``; a refused argument is the user's error and names its key."""
+    node = OmegaConf.select(cfg, key)
+    if without:
+        # Masked copies lose their place in the tree, and with it their interpolations: resolve those first.
+        resolved = OmegaConf.to_container(node, resolve=True)
+        assert isinstance(resolved, dict)
+        node = OmegaConf.create({name: value for name, value in resolved.items() if name not in without})
+    try:
+        # Live objects are handed to the constructor itself: hydra would turn a dataclass among them into a dict.
+        constructor = instantiate(node, _partial_=True, _convert_="all")
+        return constructor if node.get("_partial_") else constructor(**given)
+    except (InstantiationException, ValueError, TypeError, ImportError) as error:
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if not isinstance(cause, (InstantiationException, ValueError, TypeError, ImportError)):
+            raise
+        what, _, fix = str(cause).strip().splitlines()[0].partition("; ")
+        fix = f"{fix[:1].upper()}{fix[1:]}." if fix else f"Check the values of {key}."
+        raise UserError(what, key, fix) from error
+
+
+def check_targets(config: Any, where: str) -> None:
+    """Refuse a config out of a checkpoint that names anything but classes of cvkan.
+
+    Args:
+        config: plain containers.
+        where: the file, for the message.
+
+    Raises:
+        UserError: a foreign ``_target_``.
+    """
+    for target in _targets(config):
+        if not target.startswith(ALLOWED_PACKAGE):
+            raise UserError(
+                f"the checkpoint's config names {target}, which is not part of cvkan",
+                where,
+                "Only load checkpoints that cvkan wrote.",
+            )
+
+
+def _targets(config: Any) -> Iterator[str]:
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if key == "_target_":
+                yield str(value)
+            else:
+                yield from _targets(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            yield from _targets(value)

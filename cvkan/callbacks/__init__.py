@@ -1,0 +1,1 @@
+"""Lightning callbacks: checkpoints, resuming, signals, divergence, history, progress."""

@@ -1,0 +1,124 @@
+"""Stop a run at the first loss or gradient that is not finite, before it reaches the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor, nn
+
+from cvkan.errors import DivergedError
+
+
+class Divergence(pl.Callback):
+    """Raise :class:`~cvkan.errors.DivergedError` before an optimizer step that would spoil the weights.
+
+    One check a step: the norm of all gradients and the loss, fused, read once from the device. A loss scaler
+    (``precision=16-mixed``) skips steps with infinite gradients by itself, so there only the loss counts.
+
+    Args:
+        last: path of the run's ``last.ckpt``, named in the error if it exists.
+        val_loss: name of the validation loss, checked after each validation.
+    """
+
+    def __init__(self, last: Path, val_loss: str = "val/loss") -> None:
+        self.last, self.val_loss = last, val_loss
+        self._losses: list[Tensor] = []
+        self._batch: Any = None
+        self._batch_idx = 0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch, self._batch_idx = batch, batch_idx
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        if not _has_scaler(trainer):  # a scaled loss may overflow where the loss does not
+            self._losses.append(loss.detach())
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        losses, self._losses = self._losses, []
+        if _has_scaler(trainer):
+            return
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if bool(torch.isfinite(torch.stack([norm.float(), *(loss.float() for loss in losses)])).all()):
+            return
+        bad_loss = next((float(loss) for loss in losses if not math.isfinite(loss)), None)
+        if bad_loss is None:
+            if all(_finite(gradient) for gradient in gradients):
+                return  # large gradients: only the sum of their squares has overflowed
+            self._raise(trainer, f"a gradient is not finite, first in {_first_bad_gradient(pl_module)}")
+        self._raise(trainer, f"the loss is {bad_loss}, {self._origin(pl_module)}")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if _has_scaler(trainer) and not math.isfinite(loss := float(outputs["loss"])):
+            self._raise(trainer, f"the loss is {loss}, {self._origin(pl_module)}")
+        self._batch = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = trainer.callback_metrics.get(self.val_loss)
+        if not trainer.sanity_checking and loss is not None and not math.isfinite(loss):
+            self._raise(trainer, f"{self.val_loss} is {float(loss)}")
+
+    def _raise(self, trainer: pl.Trainer, what: str) -> None:
+        where = f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._batch_idx})"
+        good = (
+            f"the last good checkpoint is {self.last}" if self.last.exists() else "there is no checkpoint yet"
+        )
+        raise DivergedError(f"training diverged at {where}: {what}; {good}. Lower optimizer.lr.")
+
+    def _origin(self, pl_module: pl.LightningModule) -> str:
+        """Where the batch first turns non-finite: repeats its forward pass, layer by layer."""
+        if not all(_finite(value) for value in self._batch.values()):
+            return "the batch itself holds values that are not finite"
+        found: list[str] = []
+
+        def watch(name: str, module: nn.Module) -> Any:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                if not found and not _finite(output):
+                    found.append(f"first in layer {name} ({type(module).__name__})")
+
+            return module.register_forward_hook(hook)
+
+        hooks = [watch(name, module) for name, module in pl_module.named_modules() if name]
+        try:
+            # Logging is refused here, after the layers have run; whatever fails, the error to report is another.
+            with torch.no_grad(), contextlib.suppress(Exception):
+                pl_module.training_step(self._batch, self._batch_idx)
+        finally:
+            for handle in hooks:
+                handle.remove()
+        return found[0] if found else f"gradients first in {_first_bad_gradient(pl_module)}"
+
+
+def _has_scaler(trainer: pl.Trainer) -> bool:
+    plugin = trainer.precision_plugin
+    return isinstance(plugin, MixedPrecision) and plugin.scaler is not None
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return bool(torch.isfinite(value).all())
+    if isinstance(value, (tuple, list)):
+        return all(_finite(item) for item in value)
+    return True
+
+
+def _first_bad_gradient(pl_module: pl.LightningModule) -> str:
+    """Backward runs from the output to the input: the first bad gradient is the one nearest to the output."""
+    named = reversed(list(pl_module.named_parameters()))
+    return next(
+        (f"parameter {n}" for n, p in named if p.grad is not None and not _finite(p.grad)), "no parameter"
+    )

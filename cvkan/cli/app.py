@@ -1,0 +1,112 @@
+"""What all commands share: fast help, Hydra, one line an error, the exit codes of docs/architecture.md.
+
+Nothing here imports torch: help, ``--cfg``, ``--info``, completion and refused overrides answer without it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cvkan.errors import DivergedError, Interrupted, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) -> int:
+    """Run a command: compose the config from ``sys.argv`` and call ``job`` with it, once a job of a multirun.
+
+    Args:
+        config_name: primary config in ``cvkan.conf``.
+        job: does the work; raises what it must.
+        help_text: first lines of ``--help``.
+
+    Returns:
+        The exit code; of several jobs, the highest.
+    """
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        print(help_page(help_text))
+        return 0
+    # Hydra would print errors its own way and exit with 1; with this it raises them.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    import hydra
+
+    from cvkan.cli import resolvers
+
+    resolvers.register()
+    codes = [0]
+
+    def guarded(cfg: DictConfig) -> None:
+        codes.append(report_errors(lambda: job(cfg), debug=bool(cfg.get("debug"))))
+
+    guarded.__module__ = job.__module__  # hydra names the job's log after it
+    main = hydra.main(version_base="1.3", config_path="pkg://cvkan.conf", config_name=config_name)(guarded)
+    codes.append(report_errors(lambda: _explained(main, config_name, arguments), debug="debug=true" in arguments))
+    return max(codes)
+
+
+def report_errors(work: Callable[[], None], debug: bool) -> int:
+    """Call ``work`` and turn what it raises into a message on stderr and an exit code."""
+    try:
+        work()
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return UserError.exit_code
+    except DivergedError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return DivergedError.exit_code
+    except Interrupted as error:
+        if error.last_checkpoint is not None:
+            print(f"interrupted; go on with ckpt={error.last_checkpoint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _explained(main: Callable[[], None], config_name: str, arguments: list[str]) -> None:
+    """Run Hydra; what it says about a wrong override becomes a :class:`UserError`."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        from cvkan.cli import overrides
+
+        raise overrides.explain(error, config_name, arguments) from error
+
+
+def help_page(help_text: str) -> str:
+    """The help text with the choices of every config group, read off the folder names: no Hydra, no torch."""
+    from importlib.util import find_spec
+
+    spec = find_spec("cvkan.conf")
+    assert spec is not None
+    assert spec.origin is not None
+    conf = Path(spec.origin).parent
+    lines = [help_text.rstrip(), "", "Config groups (choose with group=choice):"]
+    for group in sorted(path for path in conf.iterdir() if path.is_dir() and path.name != "__pycache__"):
+        choices = sorted(path.stem for path in group.glob("*.yaml"))
+        if choices:
+            lines.append(f"  {group.name:<13}{', '.join(choices)}")
+    lines += [
+        "",
+        "Any key is set with key=value, e.g. seed=1 trainer.max_epochs=5 optimizer.lr=1e-3 data.batch_size=128.",
+        "  --cfg job            print the composed config    --info defaults   how it was composed",
+        "  -m key=a,b           one run for each value       --config-dir DIR  add your own config folder",
+        "  -sc install=bash     tab completion               debug=true        show tracebacks of errors",
+    ]
+    return "\n".join(lines)

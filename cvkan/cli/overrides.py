@@ -1,0 +1,154 @@
+"""Overrides a person typed: types checked against the yaml's defaults, mistakes explained in one line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cvkan.errors import UserError
+
+
+def check(cfg: DictConfig, config_name: str, typed: list[str]) -> None:
+    """Refuse a value of another type than the yaml's default, and added keys that nothing reads.
+
+    The default of a key states its type; ``null`` and strings take anything. So every yaml is its own schema.
+
+    Args:
+        cfg: the composed config.
+        config_name: primary config, to compose the defaults.
+        typed: overrides as typed, e.g. ``["domain=audio", "optimizer.lr=abc"]``.
+
+    Raises:
+        UserError: a value of the wrong type, a key added at the top level, or a choice that has no effect.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(typed)
+    groups = [item for item in parsed if _is_group(item.key_or_group)]
+    defaults = _compose(config_name, [item.input_line for item in groups if item.input_line])
+    for item in parsed:
+        key = item.key_or_group
+        if item in groups:
+            continue
+        if item.is_add() and "." not in key and key not in defaults:
+            raise UserError(f"+{key} adds a key that nothing reads", "command line", f"Known keys: {_near(key, defaults)}.")
+        default, value = _value(defaults, key), _value(cfg, key)
+        expected = _expected(default)
+        if expected is not None and value is not None and not _fits(value, default):
+            raise UserError(
+                f"{key} must be {expected}, got {value!r}", "command line", f"The default is {key}={default}."
+            )
+    for item in parsed:
+        _check_used(cfg, item.key_or_group)
+
+
+def explain(error: Exception, config_name: str, typed: list[str]) -> UserError:
+    """What Hydra or OmegaConf refused, as one line with the closest choice."""
+    text = str(error)
+    options = getattr(error, "options", None)
+    missing = getattr(error, "missing_cfg_file", None)
+    if missing and options:
+        group, _, choice = str(missing).removesuffix(".yaml").rpartition("/")
+        near = difflib.get_close_matches(choice, options, 1, 0.5)
+        hint = f"Did you mean {group}={near[0]}? " if near else ""
+        return UserError(f"{group}={choice} does not exist", group, f"{hint}Choices: {', '.join(options)}.")
+    match = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
+    if match and "Interpolation" not in type(error).__name__:
+        key = match.group(1)
+        defaults = _compose(config_name, [line for line in typed if _is_group(line.split("=", 1)[0].lstrip("+~"))])
+        return UserError(f"no such key {key}", "command line", f"Closest known: {_near(key, defaults)}.")
+    first = [line.strip() for line in text.splitlines() if line.strip()]
+    return UserError("; ".join(first[:2]) or type(error).__name__, "config", "See cvkan-train --help.")
+
+
+def _near(key: str, defaults: DictConfig) -> str:
+    """The up to three known keys closest to ``key``: by the last part within its section, then overall."""
+    known = list(_keys(OmegaConf.to_container(defaults, resolve=False)))
+    section, _, name = key.rpartition(".")
+    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
+    near = [siblings[match] for match in difflib.get_close_matches(name, siblings, 3, 0.3)]
+    return ", ".join(near or difflib.get_close_matches(key, known, 3, 0.0))
+
+
+def _keys(config: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        if not str(key).startswith("_"):
+            yield f"{prefix}{key}"
+            if isinstance(value, dict):
+                yield from _keys(value, f"{prefix}{key}.")
+
+
+def _is_group(key: str) -> bool:
+    """A config group is a folder of the config search path, e.g. ``domain`` or ``hydra/launcher``."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    name = key.split("@")[0]
+    if not GlobalHydra.instance().is_initialized():
+        from importlib.resources import files
+
+        return "/" in name or files("cvkan.conf").joinpath(name).is_dir()
+    repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
+    return "." not in name and repository.group_exists(name)
+
+
+def _compose(config_name: str, overrides: list[str]) -> DictConfig:
+    """The config with these overrides alone; inside a job with its search path, outside with cvkan's own."""
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+
+    if GlobalHydra.instance().is_initialized():
+        loader = GlobalHydra.instance().config_loader()
+        name = HydraConfig.get().job.config_name or config_name
+        return loader.load_configuration(name, overrides=overrides, run_mode=RunMode.RUN)
+    with initialize_config_module("cvkan.conf", version_base="1.3"):
+        try:
+            return compose(config_name, overrides=overrides)
+        except HydraException:
+            return compose(config_name)
+
+
+def _value(cfg: DictConfig, key: str) -> Any:
+    try:
+        return OmegaConf.select(cfg, key)
+    except Exception:  # an interpolation that only the run itself can resolve
+        return None
+
+
+def _expected(default: Any) -> str | None:
+    names = {bool: "true or false", int: "an integer", float: "a number"}
+    if isinstance(default, DictConfig):
+        return "a section with keys of its own"
+    return names.get(type(default))
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    if isinstance(default, int):
+        return isinstance(value, int)
+    return isinstance(value, DictConfig)
+
+
+def _check_used(cfg: DictConfig, typed_key: str) -> None:
+    """A choice for the model that the chosen model never refers to cannot take effect: refuse it."""
+    group = re.split(r"[.@]", typed_key.lstrip("+~"))[0]
+    if group not in ("embedding", "block", "psi", "aggregation", "norm", "pooling"):
+        return
+    used, todo = set(), ["model"]
+    while todo:
+        text = OmegaConf.to_yaml(cfg[todo.pop()], resolve=False)
+        found = {name for name in re.findall(r"\$\{(\w+)", text) if name in cfg} - used
+        used |= found
+        todo += [name for name in found if isinstance(cfg[name], DictConfig)]
+    if group not in used:
+        target = str(cfg.model["_target_"]).rpartition(".")[2]
+        raise UserError(f"{typed_key} has no effect on this model ({target})", "command line", f"Remove it, or use model=cvkan.")

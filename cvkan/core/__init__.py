@@ -1,0 +1,1 @@
+"""The complex core: plain ``torch.nn.Module``s that import torch and nothing else."""

@@ -1,0 +1,239 @@
+"""How tokens hear of each other: aggregations with cost linear in the number of tokens.
+
+Every aggregation takes the values V (B, N, D) and gives the context A, (B, 1, D) if it is the same for all
+tokens or (B, N, D) if each token has its own. All are built alike, ``Aggregation(d_complex, n_heads, grid)``, and
+all honour a mask. A head is a group of D / H neighbouring channels.
+
+Legend: B batch, N tokens, D complex channels, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cvkan.core.linear import masked
+from cvkan.core.polar import Planes, squared_magnitude, unit_phase
+from cvkan.core.univariate import Harmonic, PolynomialPsi
+
+Grid = tuple[int, ...]
+
+
+class Aggregation(nn.Module):
+    """Base of all aggregations.
+
+    Args:
+        d_complex: complex channels D.
+        n_heads: heads H, a divisor of D.
+        grid: layout of the tokens: (N,) for a sequence, (rows, columns) for an image.
+
+    Raises:
+        ValueError: ``n_heads`` does not divide ``d_complex``.
+    """
+
+    def __init__(self, d_complex: int, n_heads: int, grid: Grid) -> None:
+        super().__init__()
+        if d_complex % n_heads:
+            raise ValueError(f"n_heads must divide d_complex, got n_heads={n_heads} and d_complex={d_complex}")
+        self.d_complex, self.n_heads, self.grid = d_complex, n_heads, grid
+
+    def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
+        """Context planes (B, 1, D) or (B, N, D) of the values (B, N, D); mask (B, N), 1 = valid."""
+        raise NotImplementedError
+
+
+class MeanAggregation(Aggregation):
+    """A = mean of V over the valid tokens, (B, 1, D)."""
+
+    def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
+        if mask is None:
+            return v[0].mean(dim=1, keepdim=True), v[1].mean(dim=1, keepdim=True)
+        v = masked(v, mask)
+        count = mask.sum(dim=1).clamp(min=1)[:, None, None].to(v[0].dtype)  # (B, 1, 1)
+        return v[0].sum(dim=1, keepdim=True) / count, v[1].sum(dim=1, keepdim=True) / count
+
+
+class MagnitudeAggregation(Aggregation):
+    """A = sum_t w_t V_t with w = softmax over tokens of mean_head(psi(t) + phi(u)), (B, 1, D).
+
+    Which magnitudes and phases speak is learned; at the start psi = sharpness t, so louder tokens weigh more.
+
+    Args:
+        sharpness: slope of psi at the start.
+    """
+
+    def __init__(self, d_complex: int, n_heads: int, grid: Grid, sharpness: float = 2.0) -> None:
+        super().__init__(d_complex, n_heads, grid)
+        self.score = MagnitudeScore(d_complex, n_heads, sharpness)
+
+    def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
+        weights = softmax_over_tokens(self.score(v), mask)
+        v = masked(v, mask)
+        return weighted_sum(weights, v[0]), weighted_sum(weights, v[1])
+
+
+class MagnitudeScore(nn.Module):
+    """One score a token and head: the mean over the head's channels of psi(t) + phi(u)."""
+
+    def __init__(self, d_complex: int, n_heads: int, sharpness: float) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.psi = PolynomialPsi(d_complex, degree=3)
+        self.phi = Harmonic(d_complex, n_harmonics=1)
+        with torch.no_grad():
+            self.psi.coefficients[0] = sharpness
+
+    def forward(self, z: Planes) -> Tensor:
+        """Scores (B, N, H) of the planes (B, N, D)."""
+        r2 = squared_magnitude(z)
+        value = self.psi(self.psi.coordinate(r2)) + self.phi(unit_phase(z, r2))  # (B, N, D)
+        return value.unflatten(-1, (self.n_heads, -1)).mean(dim=-1)
+
+
+class AgreementAggregation(Aggregation):
+    """Attention by interference: A starts as the mean, then repeats w = softmax(tau a), A = sum_t w_t V_t.
+
+    a_t is the agreement of token t with A, the mean over a head's channels of the cosine of the relative
+    phase, Re(u_t conj u_A). No query, no key: tokens that are in phase with the crowd amplify it. tau, one a
+    head, is learned. Source: own choice, ``docs/core.md``; each pass is one step of a mean-shift on the torus.
+
+    Args:
+        n_passes: how often the weights are recomputed.
+        tau: start of the inverse temperature.
+    """
+
+    def __init__(self, d_complex: int, n_heads: int, grid: Grid, n_passes: int = 3, tau: float = 6.0) -> None:
+        super().__init__(d_complex, n_heads, grid)
+        if n_passes < 1:
+            raise ValueError(f"n_passes must be at least 1, got {n_passes}")
+        self.n_passes = n_passes
+        self.tau = nn.Parameter(torch.full((n_heads,), tau))
+        self.mean = MeanAggregation(d_complex, n_heads, grid)
+
+    def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
+        context = self.mean(v, mask)  # (B, 1, D)
+        v = masked(v, mask)
+        u = unit_phase(v, squared_magnitude(v))
+        for _ in range(self.n_passes):
+            u_context = unit_phase(context, squared_magnitude(context))
+            weights = softmax_over_tokens(self.tau * agreement(u, u_context, self.n_heads), mask)
+            context = weighted_sum(weights, v[0]), weighted_sum(weights, v[1])
+        return context
+
+
+class LocalAggregation(Aggregation):
+    """A_t = sum over the neighbours s of f_{t-s} V_s with a learned complex filter a channel, (B, N, D).
+
+    One-dimensional on a grid (N,), two-dimensional on (rows, columns); zeros beyond the border and in the
+    place of padded tokens. The filter starts as a real Gaussian low-pass.
+
+    Args:
+        kernel_size: odd width of the filter, in tokens.
+
+    Raises:
+        ValueError: an even kernel size, or a grid of more than two dimensions.
+    """
+
+    def __init__(self, d_complex: int, n_heads: int, grid: Grid, kernel_size: int = 7) -> None:
+        super().__init__(d_complex, n_heads, grid)
+        if kernel_size % 2 == 0 or kernel_size < 1:
+            raise ValueError(f"kernel_size must be odd and positive, got {kernel_size}")
+        if len(grid) not in (1, 2):
+            raise ValueError(f"local aggregation needs tokens on a line or a grid, got the layout {grid}")
+        self.kernel_size = kernel_size
+        # A token line is a grid of one row: one code path, and depthwise conv2d is the fast one.
+        self.columns = grid[-1] if len(grid) == 2 else None
+        offsets = torch.arange(kernel_size) - kernel_size // 2
+        line = torch.exp(-0.5 * (offsets / max(kernel_size / 4, 0.5)) ** 2)
+        window = torch.outer(line, line) if len(grid) == 2 else line[None, :]  # (rows, columns)
+        window = window / window.sum()
+        self.weight_re = nn.Parameter(window.repeat(d_complex, 1, 1, 1))  # (D, 1, rows, columns)
+        self.weight_im = nn.Parameter(torch.randn_like(self.weight_re) * 0.1 * window.max())
+
+    def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
+        n_batch, n_tokens, d_complex = v[0].shape
+        both = torch.cat(masked(v, mask)).transpose(1, 2)  # (2B, D, N)
+        both = both.unflatten(2, (-1, self.columns or n_tokens))  # (2B, D, rows, columns)
+        weight = torch.cat([self.weight_re, self.weight_im], dim=1).flatten(0, 1)[:, None]  # (2D, 1, ., .)
+        padding = (weight.shape[-2] // 2, weight.shape[-1] // 2)
+        out = F.conv2d(both, weight, padding=padding, groups=d_complex)  # (2B, 2D, rows, columns)
+        out = out.unflatten(0, (2, n_batch)).unflatten(2, (d_complex, 2)).flatten(4)  # (2, B, D, 2, N)
+        out = out.transpose(2, 4)  # (2, B, N, 2, D)
+        return out[0, :, :, 0] - out[1, :, :, 1], out[0, :, :, 1] + out[1, :, :, 0]
+
+
+class SumAggregation(Aggregation):
+    """A = sum of several aggregations of the same values; (B, N, D) if one of them is.
+
+    Args:
+        parts: constructors of the aggregations, each called with ``(d_complex, n_heads, grid)``.
+    """
+
+    def __init__(
+        self, d_complex: int, n_heads: int, grid: Grid, parts: Iterable[Callable[..., Aggregation]]
+    ) -> None:
+        super().__init__(d_complex, n_heads, grid)
+        self.parts = nn.ModuleList(part(d_complex=d_complex, n_heads=n_heads, grid=grid) for part in parts)
+        if not self.parts:
+            raise ValueError("a sum of aggregations needs at least one part")
+
+    def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
+        contexts = [part(v, mask) for part in self.parts]
+        re, im = contexts[0]
+        for part_re, part_im in contexts[1:]:
+            re, im = re + part_re, im + part_im
+        return re, im
+
+
+def agreement(u: Planes, u_context: Planes, n_heads: int) -> Tensor:
+    """Mean cosine of the phase between each token and a context, over the channels of a head.
+
+    Args:
+        u: unit phases (B, N, D) of the tokens.
+        u_context: unit phases (B, 1, D) or (B, N, D) of the context.
+        n_heads: heads H.
+
+    Returns:
+        Tensor (B, N, H) in [-1, 1].
+    """
+    if u_context[0].shape[1] == 1:
+        # One context for all tokens: a matrix product with (B, D, H) in the place of two elementwise passes.
+        return u[0] @ head_columns(u_context[0], n_heads) + u[1] @ head_columns(u_context[1], n_heads)
+    cosine = u[0] * u_context[0] + u[1] * u_context[1]  # (B, N, D)
+    return cosine.unflatten(-1, (n_heads, -1)).mean(dim=-1)
+
+
+def head_columns(x: Tensor, n_heads: int) -> Tensor:
+    """Spread x (B, 1, D) to (B, D, H): column h holds the channels of head h over D / H, zeros elsewhere."""
+    d_head = x.shape[-1] // n_heads
+    selector = torch.eye(n_heads, dtype=x.dtype, device=x.device).repeat_interleave(d_head, dim=0)  # (D, H)
+    return x.transpose(1, 2) * (selector / d_head)
+
+
+def softmax_over_tokens(score: Tensor, mask: Tensor | None) -> Tensor:
+    """Weights (B, N, H) that sum to 1 over the valid tokens; scores (B, N, H), mask (B, N)."""
+    if mask is not None:
+        score = score.masked_fill(~mask.bool().unsqueeze(-1), torch.finfo(score.dtype).min)
+    return score.softmax(dim=1)
+
+
+def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
+    """sum_t w_{t,h} x_{t,d} for the channels d of each head h.
+
+    Args:
+        weights: (B, N, H).
+        x: (B, N, D).
+
+    Returns:
+        Tensor (B, 1, D).
+    """
+    n_heads = weights.shape[-1]
+    total = weights.transpose(1, 2).to(x.dtype) @ x  # (B, H, D): every head's weights with every channel
+    if n_heads == 1:
+        return total
+    own = total.unflatten(-1, (n_heads, -1)).diagonal(dim1=1, dim2=2)  # (B, D/H, H): keep the head's own
+    return own.transpose(1, 2).flatten(1).unsqueeze(1)
+

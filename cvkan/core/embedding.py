@@ -1,0 +1,134 @@
+"""From a sample to complex tokens.
+
+An embedding is built as ``Embedding(input_shape, d_complex)`` with the shape of one sample, knows the layout of
+its tokens (``grid``) before any data arrives, and maps ``(x, mask)`` to ``(planes (B, N, D), mask)``.
+
+Legend: B batch, N tokens, D complex channels, C image channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from cvkan.core.polar import Planes, as_planes
+
+Tokens = tuple[Planes, Tensor | None]
+
+
+class IdentityEmbedding(nn.Module):
+    """Complex input (B, N, D) is its own tokens.
+
+    Args:
+        input_shape: (N, D).
+        d_complex: must equal D.
+
+    Raises:
+        ValueError: the input is not complex tokens of ``d_complex`` channels.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], d_complex: int) -> None:
+        super().__init__()
+        if len(input_shape) != 2 or input_shape[1] != d_complex:
+            raise ValueError(
+                f"embedding=identity needs complex tokens (n_tokens, d_complex={d_complex}), got samples of shape "
+                f"{tuple(input_shape)}; set model.d_complex to the channels of the data or choose another embedding"
+            )
+        self.grid = (input_shape[0],)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
+        """Complex (B, N, D) to planes (B, N, D)."""
+        return as_planes(x), mask
+
+
+class PatchEmbedding(nn.Module):
+    """Non-overlapping square patches, each by one complex linear map.
+
+    Args:
+        input_shape: (C, H, W).
+        d_complex: channels D.
+        patch_size: edge of a patch, in pixels.
+
+    Raises:
+        ValueError: the input is no image, or its edges are no multiples of ``patch_size``.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], d_complex: int, patch_size: int) -> None:
+        super().__init__()
+        channels, height, width = image_shape(input_shape, "patch")
+        if height % patch_size or width % patch_size:
+            raise ValueError(
+                f"patches of {patch_size} pixels do not tile images of {height} x {width}; "
+                "set embedding.patch_size to a common divisor of both edges"
+            )
+        self.grid = (height // patch_size, width // patch_size)
+        self.project = nn.Conv2d(channels, 2 * d_complex, patch_size, stride=patch_size)
+        self.position = nn.Parameter(torch.randn(2, math.prod(self.grid), d_complex) * 0.1)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
+        """Images (B, C, H, W) to planes (B, N, D), row by row."""
+        re, im = grid_to_planes(self.project(x))
+        return (re + self.position[0], im + self.position[1]), mask
+
+
+class ConvStem(nn.Module):
+    """3x3 convolutions down to at most ``max_tokens`` tokens; the last one gives the two planes.
+
+    Convolution, batch norm and GELU but for the last layer, which is linear: a ReLU on the planes would
+    confine every phase to one quadrant. As many layers have stride 2 as ``max_tokens`` asks for, the last ones.
+
+    Args:
+        input_shape: (C, H, W).
+        d_complex: channels D.
+        n_layers: convolutions.
+        max_tokens: upper bound on the number of tokens N.
+
+    Raises:
+        ValueError: the input is no image, or ``n_layers`` strides of 2 cannot reach ``max_tokens``.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], d_complex: int, n_layers: int, max_tokens: int) -> None:
+        super().__init__()
+        channels, height, width = image_shape(input_shape, "conv_stem")
+        n_strided = 0
+        while height * width > max_tokens and n_strided <= n_layers:
+            height, width, n_strided = (height + 1) // 2, (width + 1) // 2, n_strided + 1
+        if n_strided > n_layers:
+            raise ValueError(
+                f"{n_layers} layers of stride 2 cannot bring images of {tuple(input_shape)} to {max_tokens} tokens; "
+                "raise embedding.n_layers or embedding.max_tokens"
+            )
+        self.grid = (height, width)
+        layers: list[nn.Module] = []
+        for i in range(n_layers):
+            stride = 2 if i >= n_layers - n_strided else 1
+            layers.append(nn.Conv2d(channels, 2 * d_complex, 3, stride=stride, padding=1, bias=i == n_layers - 1))
+            if i < n_layers - 1:
+                layers += [nn.BatchNorm2d(2 * d_complex), nn.GELU()]
+            channels = 2 * d_complex
+        self.layers = nn.Sequential(*layers)
+        self.position = nn.Parameter(torch.randn(2, math.prod(self.grid), d_complex) * 0.1)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
+        """Images (B, C, H, W) to planes (B, N, D), row by row."""
+        re, im = grid_to_planes(self.layers(x))
+        return (re + self.position[0], im + self.position[1]), mask
+
+
+def grid_to_planes(x: Tensor) -> Planes:
+    """Feature maps (B, 2D, rows, columns) to planes (B, N, D): the first D maps are re, the last D im."""
+    re, im = x.flatten(2).transpose(1, 2).chunk(2, dim=-1)  # (B, N, D) each
+    return re, im
+
+
+def image_shape(input_shape: tuple[int, ...], embedding: str) -> tuple[int, int, int]:
+    """(C, H, W), or a ``ValueError`` if the samples are no images."""
+    if len(input_shape) != 3:
+        raise ValueError(
+            f"embedding={embedding} needs images (channels, height, width), got samples of shape "
+            f"{tuple(input_shape)}; choose the domain or the embedding that fits the data"
+        )
+    channels, height, width = input_shape
+    return channels, height, width

@@ -1,0 +1,111 @@
+"""The complex linear layer, as one real matrix product.
+
+Legend: D complex channels; (...) any leading dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cvkan.core.polar import Planes, complex_in_complex_out
+
+
+class ComplexLinear(nn.Module):
+    """y = (P + iQ) z + b, one real product of [re, im] with [[P, Q], [-Q, P]].
+
+    Args:
+        d_in: complex input channels.
+        d_out: complex output channels.
+        bias: add a complex bias, 0 at the start.
+        identity: start at the identity map (needs ``d_in == d_out``) in place of P, Q ~ N(0, gain^2 / (2 d_in)),
+            which keeps the mean squared magnitude times gain^2.
+        gain: factor on the random start.
+
+    Raises:
+        ValueError: ``identity`` with ``d_in != d_out``.
+    """
+
+    def __init__(self, d_in: int, d_out: int, bias: bool = True, identity: bool = False, gain: float = 1.0) -> None:
+        super().__init__()
+        if identity and d_in != d_out:
+            raise ValueError(f"identity=True needs d_in == d_out, got {d_in} and {d_out}")
+        self.d_in, self.d_out, self.identity, self.gain = d_in, d_out, identity, gain
+        self.weight_re = nn.Parameter(torch.empty(d_out, d_in))
+        self.weight_im = nn.Parameter(torch.empty(d_out, d_in))
+        self.bias = nn.Parameter(torch.empty(2 * d_out)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.identity:
+            nn.init.eye_(self.weight_re)
+            nn.init.zeros_(self.weight_im)
+        else:
+            std = self.gain / math.sqrt(2 * self.d_in)
+            nn.init.normal_(self.weight_re, std=std)
+            nn.init.normal_(self.weight_im, std=std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @complex_in_complex_out
+    def forward(self, z: Planes) -> Planes:
+        """Map planes, each (..., d_in), to planes, each (..., d_out); a complex tensor gives a complex tensor."""
+        weight = torch.cat(
+            [
+                torch.cat([self.weight_re, -self.weight_im], dim=1),
+                torch.cat([self.weight_im, self.weight_re], dim=1),
+            ]
+        )  # (2 d_out, 2 d_in)
+        y = F.linear(torch.cat(z, dim=-1), weight, self.bias)  # (..., 2 d_out)
+        re, im = y.split(self.d_out, dim=-1)
+        return re, im
+
+    def extra_repr(self) -> str:
+        return f"d_in={self.d_in}, d_out={self.d_out}, bias={self.bias is not None}"
+
+
+class RealScale(nn.Module):
+    """gamma z with one real factor a channel: the layer scale of a residual branch.
+
+    Args:
+        d_complex: channels D.
+        start: value of every factor at the start.
+    """
+
+    def __init__(self, d_complex: int, start: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((d_complex,), start))
+
+    def forward(self, z: Planes, residual: Planes) -> Planes:
+        """residual + gamma z; all planes (..., D)."""
+        return torch.addcmul(residual[0], self.gamma, z[0]), torch.addcmul(residual[1], self.gamma, z[1])
+
+
+def complex_dropout(z: Planes, p: float, training: bool) -> Planes:
+    """Drop whole complex numbers: one Bernoulli draw for both planes, so that no phase is destroyed.
+
+    Args:
+        z: planes, each (...).
+        p: probability of dropping.
+        training: identity when False.
+    """
+    if not training or p == 0.0:
+        return z
+    keep = F.dropout(torch.ones_like(z[0]), p)
+    return z[0] * keep, z[1] * keep
+
+
+def masked(z: Planes, mask: Tensor | None) -> Planes:
+    """Set padded tokens to exactly zero, whatever they hold (also inf and NaN).
+
+    Args:
+        z: planes, each (B, N, D).
+        mask: (B, N), True = valid, or None.
+    """
+    if mask is None:
+        return z
+    padded = ~mask.bool().unsqueeze(-1)  # (B, N, 1)
+    return z[0].masked_fill(padded, 0.0), z[1].masked_fill(padded, 0.0)

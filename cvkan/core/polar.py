@@ -1,0 +1,122 @@
+"""Complex tensors as two real planes, and their polar coordinates in real arithmetic.
+
+Inside the core a complex tensor is a pair ``(re, im)`` of real tensors of one shape. No complex dtype, no angle,
+atan2, sin, cos or complex exp: gradients stay finite at z = 0 and the elementwise work runs in plain float32.
+
+Legend: B batch, N tokens, D complex channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Planes = tuple[Tensor, Tensor]
+
+# Activations are of order 1. The gradient of the unit phase is at most 1/EPS; 1e-6 would allow 1e6.
+EPS = 1e-3
+
+
+def as_planes(z: Tensor | Planes) -> Planes:
+    """Split a complex tensor into its (re, im) planes; a pair of planes passes through.
+
+    Args:
+        z: complex tensor (...), or a pair of real tensors of one shape.
+
+    Returns:
+        (re, im), each (...), real.
+
+    Raises:
+        ValueError: a real tensor, or planes of different shapes.
+    """
+    if isinstance(z, Tensor):
+        if not z.is_complex():
+            raise ValueError(
+                f"expected a complex tensor or a pair (re, im), got a real tensor of dtype {z.dtype}; "
+                "pass (x, torch.zeros_like(x)) for a signal without imaginary part"
+            )
+        planes = torch.view_as_real(z).unbind(-1)
+        return planes[0].contiguous(), planes[1].contiguous()
+    re, im = z
+    if re.shape != im.shape:
+        raise ValueError(f"the planes (re, im) must have one shape, got {tuple(re.shape)} and {tuple(im.shape)}")
+    return re, im
+
+
+def as_complex(z: Planes) -> Tensor:
+    """Join planes (re, im), each (...), to one complex tensor (...)."""
+    # torch.complex takes no half precision; complex64 is the narrowest that all operations know.
+    dtype = torch.float64 if z[0].dtype == torch.float64 else torch.float32
+    return torch.complex(z[0].to(dtype), z[1].to(dtype))
+
+
+def complex_in_complex_out(forward: Callable[..., Planes]) -> Callable[..., Any]:
+    """Let a module's ``forward(self, z: Planes, ...) -> Planes`` also take, and then return, a complex tensor."""
+
+    def wrapper(self: Any, z: Tensor | Planes, *args: Any, **kwargs: Any) -> Tensor | Planes:
+        planes = forward(self, as_planes(z), *args, **kwargs)
+        return as_complex(planes) if isinstance(z, Tensor) else planes
+
+    wrapper.__doc__ = forward.__doc__
+    return wrapper
+
+
+def squared_magnitude(z: Planes, eps: float = EPS) -> Tensor:
+    """r^2 = re^2 + im^2 + eps^2, float32 at least (autocast must not round it).
+
+    Args:
+        z: planes, each (...).
+        eps: floor of the magnitude.
+
+    Returns:
+        Tensor (...), positive.
+    """
+    re, im = (plane.float() if plane.dtype in (torch.float16, torch.bfloat16) else plane for plane in z)
+    return re * re + im * im + eps * eps
+
+
+def log_magnitude(r2: Tensor) -> Tensor:
+    """s = log r = 0.5 log r^2 for r^2 of :func:`squared_magnitude`; |ds/dz| <= 1/(2 eps)."""
+    return 0.5 * torch.log(r2)
+
+
+def bounded_log_magnitude(r2: Tensor) -> Tensor:
+    """t = tanh(log r) = (r^2 - 1)/(r^2 + 1), in (-1, 1): the log-magnitude without a logarithm."""
+    return 1 - 2 / (r2 + 1)
+
+
+def unit_phase(z: Planes, r2: Tensor) -> Planes:
+    """u = z / r, the phase as a point on the unit circle; 0 at z = 0.
+
+    Args:
+        z: planes, each (...).
+        r2: squared magnitude (...) of :func:`squared_magnitude`.
+
+    Returns:
+        (cos, sin) of the phase, each (...).
+    """
+    inverse = torch.rsqrt(r2)
+    return z[0] * inverse, z[1] * inverse
+
+
+def relative_phase(u: Planes, v: Planes) -> Planes:
+    """(cos, sin) of the angle from v to u: u conj(v), each (...) after broadcasting."""
+    return u[0] * v[0] + u[1] * v[1], u[1] * v[0] - u[0] * v[1]
+
+
+def rotate(z: Planes, rho: Tensor) -> Planes:
+    """Turn z by the angle 2 atan(rho) in Cayley form, ((1 - rho^2) + 2 i rho)/(1 + rho^2): no sin, no cos.
+
+    Args:
+        z: planes, each (...).
+        rho: tangent of half the angle (...); every angle but pi is reached, 0 leaves z as it is.
+
+    Returns:
+        Planes of the same magnitude, each (...).
+    """
+    inverse = 1 / (1 + rho * rho)
+    cos, sin = (1 - rho * rho) * inverse, 2 * rho * inverse
+    return z[0] * cos - z[1] * sin, z[0] * sin + z[1] * cos

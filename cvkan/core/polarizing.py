@@ -1,0 +1,189 @@
+"""The polarizing block: tokens in phase with their context grow, the others fade.
+
+Legend: B batch, N tokens, D complex channels, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from cvkan.core.aggregation import Aggregation, Grid, SumAggregation, agreement
+from cvkan.core.linear import ComplexLinear, RealScale, complex_dropout
+from cvkan.core.norm import PreRMSNorm
+from cvkan.core.polar import (
+    Planes,
+    complex_in_complex_out,
+    relative_phase,
+    rotate,
+    squared_magnitude,
+    unit_phase,
+)
+from cvkan.core.univariate import Harmonic, PolynomialPsi
+
+
+class PolarAct(nn.Module):
+    """z -> g e^{i angle} z with g = 2 sigma(psi(t) + phi(u)) in (0, 2) and angle = 2 atan(psi_rot(t)).
+
+    Univariate functions of magnitude and phase, one set a channel. At the start psi = 0, no rotation and
+    phi = cos(theta): a learned cardioid (Virtue, Yu and Lustig, "Better than real", 2017, with a sigmoid for its ramp).
+
+    Args:
+        d_complex: channels D.
+        psi: constructor of the magnitude functions, ``psi(d_complex)``.
+        n_harmonics: harmonics of the phase function.
+        first_cosine: a_1 of phi at the start.
+    """
+
+    def __init__(
+        self,
+        d_complex: int,
+        psi: Callable[..., nn.Module] = PolynomialPsi,
+        n_harmonics: int = 2,
+        first_cosine: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.psi = psi(d_complex)
+        self.psi_rot = psi(d_complex)
+        self.phi = Harmonic(d_complex, n_harmonics, first_cosine)
+
+    @complex_in_complex_out
+    def forward(self, z: Planes) -> Planes:
+        """Planes (..., D) to planes (..., D)."""
+        r2 = squared_magnitude(z)
+        t = self.psi.coordinate(r2)
+        gain = 2 * torch.sigmoid(self.psi(t) + self.phi(unit_phase(z, r2)))  # (..., D)
+        re, im = rotate(z, self.psi_rot(t))
+        return gain * re, gain * im
+
+
+class Gate(nn.Module):
+    """g = 2 sigma(bias + psi_V(t_V) + psi_A(t_A) + phi(c, q)), in (0, 2), a token and channel.
+
+    Args:
+        d_complex: channels D.
+        psi: constructor of the magnitude functions.
+        bias: logit at the start; 0 gives g = 1.
+    """
+
+    def __init__(self, d_complex: int, psi: Callable[..., nn.Module], bias: float = 0.0) -> None:
+        super().__init__()
+        self.psi_token = psi(d_complex)
+        self.psi_context = psi(d_complex)
+        self.phi = Harmonic(d_complex)
+        self.bias = nn.Parameter(torch.full((d_complex,), bias))
+
+    def forward(self, t_token: Tensor, t_context: Tensor, relative: Planes, extra: Tensor | None = None) -> Tensor:
+        """Gains (B, N, D).
+
+        Args:
+            t_token: magnitude coordinate (B, N, D) of the tokens.
+            t_context: magnitude coordinate (B, 1 or N, D) of the context.
+            relative: (cos, sin) of the phase from context to token, each (B, N, D).
+            extra: further logits, broadcast to (B, N, D).
+        """
+        logit = self.psi_token(t_token) + (self.psi_context(t_context) + self.bias) + self.phi(relative)
+        if extra is not None:
+            logit = logit + extra
+        return 2 * torch.sigmoid(logit)
+
+
+class PolarBlock(nn.Module):
+    """One layer: token interaction through a context, then channel mixing, both residual.
+
+    ::
+
+        V = ComplexLinear(norm(z)),  A = aggregation(V),  (c, q) = u_A conj(u_V)
+        g_V = 2 sigma(psi(t_V) + psi(t_A) + phi(c, q) + w_h (a - b_h))    what a token keeps of itself
+        g_A = 2 sigma(psi(t_V) + psi(t_A) + phi(c, q))                    what it takes of the context
+        z  += gamma_1 ComplexLinear(PolarAct((g_V V + g_A A) / 2))
+        z  += gamma_2 ComplexLinear(PolarAct(ComplexLinear(norm(z))))
+
+    a is the agreement of a token with the context, the mean cosine over the channels of head h. At the start
+    the linear maps of the interaction are the identity and the channel mixing is small: the untrained block
+    already is one pass of the closed-form polarizer of ``docs/core.md``, and training starts from there.
+
+    Args:
+        d_complex: channels D.
+        n_layers: depth of the stack the block stands in; gamma starts at 1 up to 4 layers, at 0.1 beyond.
+        n_heads: heads H.
+        grid: layout of the tokens, see :class:`Aggregation`.
+        aggregations: named constructors of the aggregations that are summed to A.
+        norm: constructor of the branch normalisation, ``norm(d_complex)``.
+        psi: constructor of the magnitude functions, ``psi(d_complex)``.
+        expansion: hidden channels of the channel mixing, as a multiple of D.
+        agreement_gain: w_h at the start: how sharply agreement decides.
+        agreement_threshold: b_h at the start: the agreement at which a token keeps its size.
+        context_bias: logit of g_A at the start.
+        dropout: probability of dropping a complex number of a branch's output.
+    """
+
+    def __init__(
+        self,
+        d_complex: int,
+        n_layers: int,
+        n_heads: int,
+        grid: Grid,
+        aggregations: Mapping[str, Callable[..., Aggregation]],
+        norm: Callable[..., nn.Module] = PreRMSNorm,
+        psi: Callable[..., nn.Module] = PolynomialPsi,
+        expansion: float = 1.0,
+        agreement_gain: float = 6.0,
+        agreement_threshold: float = 0.3,
+        context_bias: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        self.n_heads, self.dropout = n_heads, dropout
+        d_hidden = max(1, round(expansion * d_complex))
+        layer_scale = 1.0 if n_layers <= 4 else 0.1
+        self.interaction_norm = norm(d_complex)
+        self.value = ComplexLinear(d_complex, d_complex, identity=True)
+        self.aggregation = SumAggregation(d_complex, n_heads, grid, list(aggregations.values()))
+        self.coordinate = psi(1).coordinate
+        self.gate_token = Gate(d_complex, psi)
+        self.gate_context = Gate(d_complex, psi, bias=context_bias)
+        self.agreement_gain = nn.Parameter(torch.full((n_heads,), agreement_gain))
+        self.agreement_threshold = nn.Parameter(torch.full((n_heads,), agreement_threshold))
+        self.interaction_act = PolarAct(d_complex, psi)
+        self.interaction_out = ComplexLinear(d_complex, d_complex, identity=True)
+        self.interaction_scale = RealScale(d_complex, layer_scale)
+        self.mixing_norm = norm(d_complex)
+        self.mixing_in = ComplexLinear(d_complex, d_hidden)
+        self.mixing_act = PolarAct(d_hidden, psi)
+        self.mixing_out = ComplexLinear(d_hidden, d_complex, gain=0.2)
+        self.mixing_scale = RealScale(d_complex, layer_scale)
+
+    @complex_in_complex_out
+    def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
+        """Planes (B, N, D) to planes (B, N, D); mask (B, N), 1 = valid."""
+        return self.polarize(z, mask)[0]
+
+    def polarize(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor]:
+        """As :meth:`forward`, with the token gain g_V (B, N, D): the polarization map of this layer."""
+        branch, gain = self.interact(self.interaction_norm(z), mask)
+        branch = self.interaction_out(self.interaction_act(branch))
+        z = self.interaction_scale(complex_dropout(branch, self.dropout, self.training), z)
+        branch = self.mixing_out(self.mixing_act(self.mixing_in(self.mixing_norm(z))))
+        return self.mixing_scale(complex_dropout(branch, self.dropout, self.training), z), gain
+
+    def interact(self, z: Planes, mask: Tensor | None) -> tuple[Planes, Tensor]:
+        """(g_V V + g_A A) / 2, planes (B, N, D), and g_V (B, N, D)."""
+        v = self.value(z)
+        a = self.aggregation(v, mask)  # (B, 1 or N, D)
+        r2_v, r2_a = squared_magnitude(v), squared_magnitude(a)
+        u_v, u_a = unit_phase(v, r2_v), unit_phase(a, r2_a)
+        t_v, t_a = self.coordinate(r2_v), self.coordinate(r2_a)
+        relative = relative_phase(u_a, u_v)
+        agreed = agreement(u_v, u_a, self.n_heads)  # (B, N, H)
+        logit = self.agreement_gain * (agreed - self.agreement_threshold)
+        logit = logit.repeat_interleave(v[0].shape[-1] // self.n_heads, dim=-1)  # (B, N, D)
+        g_v = self.gate_token(t_v, t_a, relative, logit)
+        g_a = 0.5 * self.gate_context(t_v, t_a, relative)
+        half = 0.5 * g_v
+        return (half * v[0] + g_a * a[0], half * v[1] + g_a * a[1]), g_v
+

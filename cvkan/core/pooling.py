@@ -1,0 +1,133 @@
+"""From tokens to one vector a sample: readout of real features, then a weighted mean over tokens.
+
+The readout comes first, so that magnitudes are averaged as magnitudes: averaging complex tokens of unrelated
+phases cancels them (spoken digits by a linear probe: 79.0 % from |mean z|, 88.0 % from mean |z|). Every pooling
+gives one weight a token and head, the same for both planes: separate weights would destroy the phase.
+
+Legend: B batch, N tokens, D complex channels, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cvkan.core.aggregation import MagnitudeScore, softmax_over_tokens, weighted_sum
+from cvkan.core.linear import masked
+from cvkan.core.polar import Planes, squared_magnitude, unit_phase
+
+
+class Readout(nn.Module):
+    """Real features of complex tokens: [|z|, re, im] (``all``), [re, im] (``cart``) or [|z|] (``mag``).
+
+    ``mag`` is the original's choice; it cannot tell z from -z.
+
+    Args:
+        parts: ``all``, ``cart`` or ``mag``.
+
+    Raises:
+        ValueError: another word.
+    """
+
+    def __init__(self, parts: str = "all") -> None:
+        super().__init__()
+        if parts not in ("all", "cart", "mag"):
+            raise ValueError(f"readout must be 'all', 'cart' or 'mag', got {parts!r}")
+        self.with_magnitude, self.with_planes = parts != "cart", parts != "mag"
+
+    def n_features(self, d_complex: int) -> int:
+        """Real features a token with ``d_complex`` channels gives."""
+        return d_complex * (self.with_magnitude + 2 * self.with_planes)
+
+    def forward(self, z: Planes) -> list[Tensor]:
+        """The chosen feature planes of z (..., D), each (..., D) real."""
+        features = [torch.sqrt(squared_magnitude(z))] if self.with_magnitude else []
+        return features + list(z) if self.with_planes else features
+
+
+class Pooling(nn.Module):
+    """Base of all poolings: a weighted mean over the valid tokens.
+
+    Args:
+        d_complex: complex channels D.
+        n_heads: heads H, a divisor of D.
+    """
+
+    pools = True
+
+    def __init__(self, d_complex: int, n_heads: int) -> None:
+        super().__init__()
+        if d_complex % n_heads:
+            raise ValueError(f"n_heads must divide d_complex, got n_heads={n_heads} and d_complex={d_complex}")
+        self.n_heads = n_heads
+
+    def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:
+        """Weights (B, N, H) of the tokens (B, N, D), 1 in sum over the valid tokens."""
+        raise NotImplementedError
+
+    def forward(self, z: Planes, features: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Pool feature planes.
+
+        Args:
+            z: planes (B, N, D) that decide the weights.
+            features: real planes, each (B, N, D).
+            mask: (B, N), 1 = valid.
+
+        Returns:
+            Tensor (B, F), F = D times the number of feature planes.
+        """
+        weights = self.weights(masked(z, mask), mask)
+        if mask is not None:
+            features = [x.masked_fill(~mask.bool().unsqueeze(-1), 0.0) for x in features]
+        return torch.cat([weighted_sum(weights, x).squeeze(1) for x in features], dim=-1)
+
+
+class MeanPooling(Pooling):
+    """The same weight for every valid token."""
+
+    def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:
+        ones = torch.ones_like(z[0][..., :1]) if mask is None else mask.unsqueeze(-1).to(z[0].dtype)  # (B, N, 1)
+        weights = ones / ones.sum(dim=1, keepdim=True).clamp(min=1)
+        return weights.expand(-1, -1, self.n_heads)
+
+
+class MagnitudePooling(Pooling):
+    """Louder tokens weigh more: softmax over tokens of the mean over a head of psi(t) + phi(u).
+
+    Args:
+        sharpness: slope of psi at the start.
+    """
+
+    def __init__(self, d_complex: int, n_heads: int, sharpness: float = 2.0) -> None:
+        super().__init__(d_complex, n_heads)
+        self.score = MagnitudeScore(d_complex, n_heads, sharpness)
+
+    def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:
+        return softmax_over_tokens(self.score(z), mask)
+
+
+class AttentionPooling(Pooling):
+    """Softmax over tokens of one small network's score of [t, cos, sin], one score a token and head.
+
+    Args:
+        d_hidden: width of the scoring network.
+    """
+
+    def __init__(self, d_complex: int, n_heads: int, d_hidden: int = 32) -> None:
+        super().__init__(d_complex, n_heads)
+        self.score = nn.Sequential(nn.Linear(3 * d_complex, d_hidden), nn.Tanh(), nn.Linear(d_hidden, n_heads))
+
+    def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:
+        r2 = squared_magnitude(z)
+        polar = torch.cat([1 - 2 / (r2 + 1), *unit_phase(z, r2)], dim=-1)  # (B, N, 3D)
+        return softmax_over_tokens(self.score(polar).float(), mask)
+
+
+class NoPooling(Pooling):
+    """Keeps the tokens: for one output a token."""
+
+    pools = False
+
+    def forward(self, z: Planes, features: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Feature planes, each (B, N, D), side by side: (B, N, F)."""
+        return torch.cat(features, dim=-1)

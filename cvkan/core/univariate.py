@@ -1,0 +1,107 @@
+"""The learned univariate functions: psi of the log-magnitude and phi of the phase, one function a channel.
+
+Legend: D complex channels, K knots, M harmonics; (...) any leading dimensions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cvkan.core.polar import Planes, bounded_log_magnitude, log_magnitude
+
+
+class PolynomialPsi(nn.Module):
+    """psi(t) = t (c_1 + t (c_2 + t (c_3 + ...))) on t = tanh(log r), by Horner; zero at the start.
+
+    Bounded, smooth, without log and exp: the cheap form. Source: own choice, ``docs/core.md``.
+
+    Args:
+        d_complex: number of channels D, one function each.
+        degree: number of coefficients a channel.
+    """
+
+    def __init__(self, d_complex: int, degree: int = 4) -> None:
+        super().__init__()
+        if degree < 1:
+            raise ValueError(f"degree must be at least 1, got {degree}")
+        self.coefficients = nn.Parameter(torch.zeros(degree, d_complex))
+
+    @staticmethod
+    def coordinate(r2: Tensor) -> Tensor:
+        """t (..., D) from the squared magnitude (..., D); computed once a tensor, shared by all its functions."""
+        return bounded_log_magnitude(r2)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Values (..., D) at coordinates (..., D)."""
+        value = self.coefficients[-1]
+        for coefficient in reversed(self.coefficients[:-1].unbind()):
+            value = coefficient + t * value
+        return t * value
+
+
+class RBFPsi(nn.Module):
+    """psi(s) = l s + sum_k c_k exp(-((s - g_k)/h)^2) on s = log r; zero at the start, linear outside the knots.
+
+    Knots g_k are equally spaced, h is their spacing. The sum runs knot by knot: a (..., D, K) tensor
+    would cost K times the memory. Source: Gaussian radial bases in the place of the B-splines of
+    Liu et al., "KAN: Kolmogorov-Arnold Networks", 2024 (eq. 2.10).
+
+    Args:
+        d_complex: number of channels D, one function each.
+        n_knots: number of knots K.
+        low: first knot, in units of log r.
+        high: last knot, in units of log r.
+    """
+
+    def __init__(self, d_complex: int, n_knots: int = 8, low: float = -3.0, high: float = 2.0) -> None:
+        super().__init__()
+        if n_knots < 2 or not low < high:
+            raise ValueError(f"need at least 2 knots and low < high, got {n_knots} knots on [{low}, {high}]")
+        self.slope = nn.Parameter(torch.zeros(d_complex))
+        self.coefficients = nn.Parameter(torch.zeros(n_knots, d_complex))
+        self.knots = torch.linspace(low, high, n_knots).tolist()
+        self.inverse_width = (n_knots - 1) / (high - low)
+
+    @staticmethod
+    def coordinate(r2: Tensor) -> Tensor:
+        """s (..., D) from the squared magnitude (..., D)."""
+        return log_magnitude(r2)
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Values (..., D) at coordinates (..., D)."""
+        value = self.slope * s
+        for knot, coefficient in zip(self.knots, self.coefficients.unbind(), strict=True):
+            value = value + coefficient * torch.exp(-(((s - knot) * self.inverse_width) ** 2))
+        return value
+
+
+class Harmonic(nn.Module):
+    """phi(theta) = sum_{m=1..M} a_m cos(m theta) + b_m sin(m theta), from powers of the unit phase.
+
+    A truncated Fourier series is the natural univariate function on the circle: periodic, no wrap at pi.
+
+    Args:
+        d_complex: number of channels D, one function each.
+        n_harmonics: number of harmonics M.
+        first_cosine: value of a_1 at the start (1 gives the cardioid of Virtue et al., 2017); the rest starts at 0.
+    """
+
+    def __init__(self, d_complex: int, n_harmonics: int = 2, first_cosine: float = 0.0) -> None:
+        super().__init__()
+        if n_harmonics < 1:
+            raise ValueError(f"n_harmonics must be at least 1, got {n_harmonics}")
+        self.cosines = nn.Parameter(torch.zeros(n_harmonics, d_complex))
+        self.sines = nn.Parameter(torch.zeros(n_harmonics, d_complex))
+        with torch.no_grad():
+            self.cosines[0] = first_cosine
+
+    def forward(self, u: Planes) -> Tensor:
+        """Values (..., D) at unit phases (cos, sin), each (..., D)."""
+        cos, sin = u
+        value = self.cosines[0] * cos + self.sines[0] * sin
+        cos_m, sin_m = cos, sin
+        for a, b in zip(self.cosines[1:].unbind(), self.sines[1:].unbind(), strict=True):
+            cos_m, sin_m = cos_m * cos - sin_m * sin, cos_m * sin + sin_m * cos
+            value = value + a * cos_m + b * sin_m
+        return value

@@ -1,0 +1,169 @@
+"""``data=audio_synth``: ten synthetic words by many speakers, generated in seconds and kept in a cache.
+
+Legend: n clips, T samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cvkan.domains.audio.voice import N_SAMPLES, SAMPLE_RATE_HZ, WORDS, Speakers, synthesize
+from cvkan.domains.datamodule import Batch, DataModule, Dataset, Spec, TensorSplit
+from cvkan.errors import UserError
+
+VERSION = 1  # of the generated data: raise it with any change to voice.py that alters a sample
+CHUNK = 256  # clips generated at once; bounds the memory, not the result's quality
+SPLITS = ("train", "val", "test")
+
+
+class AudioSynth(DataModule):
+    """Spoken words of a small synthesiser; no speaker is in two splits.
+
+    A sample is ``x`` (8000,) float32, one second at 8 kHz, and ``y`` one of ten words, equally frequent.
+
+    Args:
+        n_train: clips in the training part; likewise ``n_val`` and ``n_test``.
+        n_val: clips in the validation part.
+        n_test: clips in the test part.
+        n_speakers: speakers in all: 70 % train, 12 % val, the rest test.
+        snr_db: range of the speech-to-noise ratio, dB.
+        data_seed: seed of the clips; not the run's seed, so that all runs see the same ones.
+        cache_dir: folder for the generated clips; null uses the user's cache folder.
+
+    Raises:
+        UserError: a size is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_train: int,
+        n_val: int,
+        n_test: int,
+        n_speakers: int,
+        snr_db: tuple[float, float],
+        data_seed: int,
+        cache_dir: str | None,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        limit_train: int | None,
+        augment: nn.Module | None,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            limit_train=limit_train,
+            augment=augment,
+        )
+        if n_speakers < 10:
+            raise UserError(
+                f"n_speakers must be at least 10, got {n_speakers}", "data.n_speakers", "Raise it."
+            )
+        if min(n_train, n_val, n_test) < len(WORDS):
+            raise UserError(
+                f"each split needs at least {len(WORDS)} clips, got {n_train}, {n_val}, {n_test}",
+                "data.n_train, data.n_val, data.n_test",
+                "Raise the smallest.",
+            )
+        if len(snr_db) != 2 or snr_db[0] > snr_db[1]:
+            raise UserError(
+                f"snr_db must be [low, high], got {list(snr_db)}", "data.snr_db", "Give two numbers."
+            )
+        self.sizes = (n_train, n_val, n_test)
+        self.n_speakers, self.snr_db, self.data_seed = (
+            n_speakers,
+            (float(snr_db[0]), float(snr_db[1])),
+            data_seed,
+        )
+        self.cache_dir = user_cache_dir() if cache_dir is None else Path(cache_dir)
+        self.spec = Spec((N_SAMPLES,), "classes", len(WORDS), tuple(WORDS), sample_rate_hz=SAMPLE_RATE_HZ)
+
+    @property
+    def cache_file(self) -> Path:
+        """Where the clips of these settings are kept; the name holds a hash of all that they depend on."""
+        settings = [VERSION, self.sizes, self.n_speakers, self.snr_db, self.data_seed]
+        key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+        return self.cache_dir / f"audio_synth-{key}.npz"
+
+    def load_splits(self) -> dict[str, Dataset[Batch]]:
+        arrays = _load(self.cache_file, self.sizes)
+        if arrays is None:
+            arrays = self._generate()
+            _save(self.cache_file, arrays)
+        return {
+            name: TensorSplit(
+                x=torch.from_numpy(arrays[f"{name}_x"]).float() / 32768,
+                y=torch.from_numpy(arrays[f"{name}_y"]),
+            )
+            for name in SPLITS
+        }
+
+    def _generate(self) -> dict[str, np.ndarray]:
+        """All splits as int16 waveforms (n, T) and int64 words (n,)."""
+        generator = torch.Generator().manual_seed(self.data_seed)
+        speakers = Speakers.draw(self.n_speakers, generator)
+        arrays = {}
+        for name, size, members in zip(SPLITS, self.sizes, speaker_split(self.n_speakers), strict=True):
+            words = torch.arange(size) % len(WORDS)
+            rows = members[torch.randint(len(members), (size,), generator=generator)]
+            parts = [
+                synthesize(w, speakers.take(r), self.snr_db, generator)
+                for w, r in zip(words.split(CHUNK), rows.split(CHUNK), strict=True)
+            ]
+            arrays[f"{name}_x"] = (torch.cat(parts) * 32767).round().short().numpy()
+            arrays[f"{name}_y"] = words.numpy()
+        return arrays
+
+
+def speaker_split(n_speakers: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Disjoint speaker numbers of train, val and test; they are drawn alike, so blocks are random parts."""
+    n_train, n_val = round(0.7 * n_speakers), round(0.12 * n_speakers)
+    train, val, test = torch.arange(n_speakers).split([n_train, n_val, n_speakers - n_train - n_val])
+    return train, val, test
+
+
+def user_cache_dir() -> Path:
+    """``$XDG_CACHE_HOME/cvkan``, or ``~/.cache/cvkan``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cvkan"
+
+
+def _load(path: Path, sizes: tuple[int, ...]) -> dict[str, np.ndarray] | None:
+    """The cached arrays, or None where the file is missing, damaged or not what it should be."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}  # zip checks each array's CRC-32
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    expected: dict[str, tuple[tuple[int, ...], str]] = {
+        f"{name}_x": ((n, N_SAMPLES), "int16") for name, n in zip(SPLITS, sizes, strict=True)
+    }
+    expected |= {f"{name}_y": ((n,), "int64") for name, n in zip(SPLITS, sizes, strict=True)}
+    return arrays if {key: (a.shape, str(a.dtype)) for key, a in arrays.items()} == expected else None
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write the cache by rename; a folder that cannot be written only means generating again next time."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

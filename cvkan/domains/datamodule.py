@@ -1,0 +1,154 @@
+"""What every data source shares: the spec, the splits, the batches.
+
+A source is a :class:`DataModule` subclass that fills ``self.splits`` in :meth:`DataModule.load_splits`.
+A split is any map-style dataset; one that implements ``__getitems__(indices) -> batch`` hands out a whole
+batch by one tensor operation (:class:`TensorSplit`), others are collated sample by sample.
+
+Legend: B batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from cvkan.domains.loader import EpochSampler, ResumableLoader, leave_interrupts_to_parent
+from cvkan.errors import UserError
+from cvkan.spec import Batch, Spec
+
+__all__ = ["Batch", "DataModule", "Spec", "TensorSplit", "collate", "subset"]
+
+
+class TensorSplit(Dataset[Batch]):
+    """A split held in memory; a batch is one indexing operation a tensor."""
+
+    def __init__(self, **tensors: Tensor) -> None:
+        sizes = {name: len(tensor) for name, tensor in tensors.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"tensors of one split must have equal lengths, got {sizes}")
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: tensor[index] for name, tensor in self.tensors.items()}
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        rows = torch.as_tensor(indices)
+        return {name: tensor[rows] for name, tensor in self.tensors.items()}
+
+
+def collate(batch: Any) -> Batch:
+    """A split with ``__getitems__`` hands out whole batches; the rest is collated sample by sample."""
+    return batch if isinstance(batch, dict) else default_collate(batch)
+
+
+class DataModule(pl.LightningDataModule):
+    """Base of every data source.
+
+    A subclass sets ``self.spec`` in its constructor (from its arguments and, for a user's folder, an index of
+    file names; never from a download) and fills ``self.splits`` with ``train``, ``val`` and ``test`` in
+    :meth:`load_splits`. Statistics for normalisation come from the training part only.
+
+    Args:
+        batch_size: samples a step.
+        num_workers: loader processes; 0 loads in the main process.
+        seed: the run's seed: orders the training samples and draws ``limit_train``.
+        limit_train: use only this many training samples, a random subset; None uses all.
+        augment: module applied to training batches only, ``batch -> batch``, drawing from torch's global
+            generator (which the trainer seeds for each step); None for no augmentation.
+
+    Raises:
+        UserError: a size is out of range.
+    """
+
+    spec: Spec
+
+    def __init__(
+        self, *, batch_size: int, num_workers: int, seed: int, limit_train: int | None, augment: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, got {batch_size}", "data.batch_size", "Set a positive number.")
+        if num_workers < 0:
+            raise UserError(f"num_workers must not be negative, got {num_workers}", "data.num_workers", "Set 0 or more.")
+        if limit_train is not None and limit_train < 1:
+            raise UserError(
+                f"limit_train must be at least 1, got {limit_train}", "data.limit_train", "Set a positive number or null."
+            )
+        self.batch_size, self.num_workers, self.seed, self.limit_train = batch_size, num_workers, seed, limit_train
+        self.augment = augment
+        self.splits: dict[str, Dataset[Batch]] = {}
+
+    def load_splits(self) -> dict[str, Dataset[Batch]]:
+        """Return the datasets ``train``, ``val`` and ``test``; called once, after :meth:`prepare_data`."""
+        raise NotImplementedError
+
+    def preprocess(self, batch: Batch) -> Batch:
+        """Deterministic work on a batch on the model's device (scaling, normalising); identity by default."""
+        return batch
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the loaded data, recorded in ``run.json``; sources that read files lazily override it."""
+        digest = hashlib.sha256()
+        for name, split in sorted(self.splits.items()):
+            digest.update(f"{name}:{len(split)}".encode())  # type: ignore[arg-type]
+            for key, tensor in sorted(getattr(split, "tensors", {}).items()):
+                digest.update(key.encode())
+                digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the splits once and cut the training part down to ``limit_train`` samples."""
+        if self.splits:
+            return
+        self.splits = self.load_splits()
+        for name, split in self.splits.items():
+            if not len(split):  # type: ignore[arg-type]
+                raise UserError(f"the {name} split is empty", "data", "Check the split settings of the data source.")
+        train = self.splits["train"]
+        if self.limit_train is not None and self.limit_train < len(train):  # type: ignore[arg-type]
+            generator = torch.Generator().manual_seed(self.seed)
+            keep = torch.randperm(len(train), generator=generator)[: self.limit_train].sort().values  # type: ignore[arg-type]
+            self.splits["train"] = subset(train, keep)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return self.preprocess(batch)
+
+    def train_dataloader(self) -> ResumableLoader:
+        split = self.splits["train"]
+        n_samples = len(split)  # type: ignore[arg-type]
+        sampler = EpochSampler(n_samples, self.seed)
+        drop_last = n_samples > self.batch_size
+        return ResumableLoader(split, sampler=sampler, drop_last=drop_last, **self._loading())
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return DataLoader(self.splits["val"], **self._loading())
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return DataLoader(self.splits["test"], **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        """Arguments that all loaders share."""
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": leave_interrupts_to_parent,
+            "collate_fn": collate,
+            # A generator of its own: creating an iterator must not advance the global one, which the model uses.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
+
+
+def subset(split: Dataset[Batch], rows: Tensor) -> Dataset[Batch]:
+    """The given rows of a split, kept a :class:`TensorSplit` where it is one."""
+    if isinstance(split, TensorSplit):
+        return TensorSplit(**{name: tensor[rows] for name, tensor in split.tensors.items()})
+    return torch.utils.data.Subset(split, rows.tolist())

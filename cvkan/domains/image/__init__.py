@@ -1,0 +1,1 @@
+"""Images: data sources and augmentation."""

@@ -1,0 +1,72 @@
+"""A training loader whose batches depend on the seed and the epoch alone, and that can start half-way."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+
+class EpochSampler(Sampler[int]):
+    """Sample order as a pure function of (seed, epoch), so that a resumed run sees the very same batches.
+
+    Args:
+        n_samples: size of the split.
+        seed: the run's seed.
+    """
+
+    def __init__(self, n_samples: int, seed: int) -> None:
+        self.n_samples, self.seed = n_samples, seed
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __iter__(self) -> Iterator[int]:
+        digest = hashlib.sha256(f"{self.seed}/{self.epoch}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+        yield from torch.randperm(self.n_samples, generator=generator).tolist()[self.start :]
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A :class:`DataLoader` over an :class:`EpochSampler` that can continue a half-trained epoch.
+
+    Its state is the number of batches handed out. Samples must not draw random numbers of their own: loader
+    processes read ahead, so nobody could say how much they had drawn when a checkpoint was written.
+    """
+
+    sampler: EpochSampler
+    batch_size: int
+    _seen = 0
+    _resume_at = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Called by Lightning for each checkpoint."""
+        return {"batches_seen": self._seen}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass leave out the batches that the checkpoint's epoch has seen."""
+        self._resume_at = state["batches_seen"]
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator does nothing before its first batch is asked for. That matters: Lightning makes the iterator
+        # of a run's first epoch before it sets the epoch, and loader processes begin to fetch at once.
+        self._seen, self._resume_at = self._resume_at, 0
+        self.sampler.start = self._seen * self.batch_size
+        for batch in super().__iter__():
+            self._seen += 1
+            yield batch
+
+
+def leave_interrupts_to_parent(worker_id: int) -> None:
+    """``worker_init_fn``: a Ctrl-C reaches loader processes too, and they must live until the step is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

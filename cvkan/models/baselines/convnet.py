@@ -1,0 +1,83 @@
+"""A plain real-valued convolutional network, the twin that a complex image model is measured against.
+
+Legend: B batch, C image channels, K outputs.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ConvNet(nn.Module):
+    """The stem of ``conv_stem``, then residual depthwise-separable blocks, mean pooling, linear head.
+
+    Each block: 7x7 depthwise convolution, batch norm, 1x1 up, GELU, 1x1 down (Liu et al., "A ConvNet for
+    the 2020s", 2022, with batch norm). Same stem, same number of tokens as :class:`cvkan.core.embedding.ConvStem`.
+
+    Args:
+        input_shape: (C, H, W).
+        n_outputs: logits K.
+        per_token: must be False.
+        d_model: channels.
+        n_layers: blocks.
+        stem_stride: stride of the second stem convolution.
+        kernel_size: odd width of the depthwise filters.
+        expansion: hidden width of a block, as a multiple of ``d_model``.
+        dropout: probability of dropping a feature before the head.
+
+    Raises:
+        ValueError: the samples are no images, or the data asks for one output a token.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_outputs: int,
+        per_token: bool,
+        *,
+        d_model: int,
+        n_layers: int,
+        stem_stride: int,
+        kernel_size: int,
+        expansion: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if len(input_shape) != 3 or per_token:
+            raise ValueError(
+                f"model=convnet classifies images (channels, height, width), got samples of shape "
+                f"{tuple(input_shape)}; choose domain=image or another model"
+            )
+        self.stem = nn.Sequential(
+            nn.Conv2d(input_shape[0], d_model, 3, padding=1, bias=False),
+            nn.BatchNorm2d(d_model),
+            nn.GELU(),
+            nn.Conv2d(d_model, d_model, 3, stride=stem_stride, padding=1),
+        )
+        self.blocks = nn.Sequential(*(ConvBlock(d_model, kernel_size, expansion) for _ in range(n_layers)))
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(d_model, n_outputs)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+        features = self.blocks(self.stem(x)).mean(dim=(2, 3))  # (B, d_model)
+        return self.head(self.dropout(features))
+
+
+class ConvBlock(nn.Module):
+    """x + down(GELU(up(norm(depthwise(x)))))."""
+
+    def __init__(self, d_model: int, kernel_size: int, expansion: float) -> None:
+        super().__init__()
+        d_hidden = round(expansion * d_model)
+        self.branch = nn.Sequential(
+            nn.Conv2d(d_model, d_model, kernel_size, padding=kernel_size // 2, groups=d_model, bias=False),
+            nn.BatchNorm2d(d_model),
+            nn.Conv2d(d_model, d_hidden, 1),
+            nn.GELU(),
+            nn.Conv2d(d_hidden, d_model, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, d_model, H, W) to the same shape."""
+        return x + self.branch(x)

@@ -1,0 +1,79 @@
+"""The complex-valued network: embedding, polarizing backbone, readout, pooling, linear head.
+
+Legend: B batch, N tokens, D complex channels, F real features, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from cvkan.core.backbone import LayerTrace, PolarBackbone
+from cvkan.core.pooling import Pooling, Readout
+
+
+class CVKAN(nn.Module):
+    """sample -> complex tokens -> polarizing blocks -> real features -> pooled -> logits.
+
+    Args:
+        input_shape: shape of one sample.
+        n_outputs: logits K a sample or a token.
+        per_token: one output a token (needs ``pooling=none``) in place of one a sample.
+        d_complex: complex channels D.
+        n_layers: polarizing blocks.
+        n_heads: heads of the blocks and of the pooling.
+        embedding: constructor, ``embedding(input_shape, d_complex)``.
+        block: constructor of a block, see :class:`cvkan.core.backbone.PolarBackbone`.
+        pooling: constructor, ``pooling(d_complex, n_heads)``.
+        readout: real features of a token: ``all``, ``cart`` or ``mag``.
+        dropout: probability of dropping a feature before the head.
+
+    Raises:
+        ValueError: sizes that do not fit, or a pooling that does not fit ``per_token``.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_outputs: int,
+        per_token: bool,
+        *,
+        d_complex: int,
+        n_layers: int,
+        n_heads: int,
+        embedding: Callable[..., nn.Module],
+        block: Callable[..., nn.Module],
+        pooling: Callable[..., Pooling],
+        readout: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if d_complex < 1:
+            raise ValueError(f"d_complex must be at least 1, got {d_complex}")
+        self.embedding = embedding(input_shape=input_shape, d_complex=d_complex)
+        self.backbone = PolarBackbone(d_complex, n_layers, n_heads, self.embedding.grid, block)
+        self.readout = Readout(readout)
+        self.pooling = pooling(d_complex=d_complex, n_heads=n_heads)
+        if self.pooling.pools == per_token:
+            wanted = "one output a token: set pooling=none" if per_token else "one a sample: pooling=none gives none"
+            raise ValueError(f"pooling {type(self.pooling).__name__} does not fit, the data asks for {wanted}")
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.readout.n_features(d_complex), n_outputs)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits (B, K), or (B, N, K) a token, of a batch (B, ...); mask (B, N), 1 = valid."""
+        z, mask = self.embedding(x, mask)
+        z = self.backbone(z, mask)
+        features = self.pooling(z, self.readout(z), mask)  # (B, F) or (B, N, F)
+        return self.head(self.dropout(features))
+
+    def trace(self, x: Tensor, mask: Tensor | None = None) -> list[LayerTrace]:
+        """Stream and token gains after every layer, for a batch (B, ...)."""
+        z, mask = self.embedding(x, mask)
+        return self.backbone.trace(z, mask)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Layout of the tokens: (N,) or (rows, columns)."""
+        return self.embedding.grid

@@ -1,0 +1,32 @@
+"""The contract between data, models and tasks: what a sample looks like and what a batch is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+# Keys: "x" inputs, "y" targets, and "mask" (B, N), 1 = valid, where lengths differ.
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a model must know about the data, before any of it is downloaded.
+
+    Attributes:
+        input_shape: shape of one sample's ``x``, without the batch dimension.
+        target: kind of target, matched against the task: ``"classes"`` (``y`` (B,) int64) or
+            ``"token_mask"`` (``y`` (B, N), 1 = the token is wanted).
+        n_outputs: number of logits a sample (``classes``) or a token (``token_mask``).
+        class_names: one name a class, in label order; empty where there are no classes.
+        is_complex: ``x`` is a complex tensor.
+        sample_rate_hz: sampling rate of a waveform, else None.
+    """
+
+    input_shape: tuple[int, ...]
+    target: str
+    n_outputs: int
+    class_names: tuple[str, ...] = ()
+    is_complex: bool = False
+    sample_rate_hz: int | None = None

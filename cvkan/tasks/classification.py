@@ -1,0 +1,79 @@
+"""Classification: one label a sample.
+
+Legend: B batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import ConfusionMatrix, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from cvkan.spec import Batch, Spec
+from cvkan.tasks.base import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class ClassificationTask(Task):
+    """Logits (B, K) against labels (B,): accuracy over samples, macro F1, confusion matrix. Arguments as :class:`Task`."""
+
+    target = "classes"
+
+    def __init__(
+        self,
+        spec: Spec,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., Any],
+        scheduler: Callable[..., Any],
+        augment: nn.Module | None,
+    ) -> None:
+        super().__init__(spec, model, loss, optimizer, scheduler, augment)
+        metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(spec.n_outputs, average="micro"),
+                "f1_macro": MulticlassF1Score(spec.n_outputs, average="macro"),
+            }
+        )
+        self.metrics = nn.ModuleDict({f"{stage}_": metrics.clone(prefix=f"{stage}/") for stage in ("val", "test")})
+        self.confusion = ConfusionMatrix(task="multiclass", num_classes=spec.n_outputs)
+
+    def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = self.model(batch["x"], batch.get("mask"))
+        return self.loss(logits, batch["y"]), logits
+
+    def update_metrics(self, stage: str, batch: Batch, logits: Tensor) -> None:
+        metrics = self.metrics[f"{stage}_"]
+        metrics.update(logits, batch["y"])
+        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=stage == "val")
+        if stage == "test":
+            self.confusion.update(logits, batch["y"])
+
+    def on_test_start(self) -> None:
+        self.confusion.reset()
+
+    def results(self) -> dict[str, Any]:
+        """The accuracy of always naming the most frequent class of the test split."""
+        counts = self.confusion.compute().sum(dim=1)
+        return {"baseline/majority_accuracy": float(counts.max() / counts.sum())}
+
+    def figures(self) -> dict[str, Figure]:
+        from cvkan import plots
+
+        matrix = plots.confusion_matrix(torch.as_tensor(self.confusion.compute()).cpu(), self.class_names)
+        return {**super().figures(), "confusion_matrix": matrix}
+
+    def titles(self) -> list[str]:
+        assert self.example is not None
+        return [self.class_names[int(label)] for label in self.example["y"]]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The data's names of the classes, else their numbers."""
+        return self.spec.class_names or tuple(str(k) for k in range(self.spec.n_outputs))

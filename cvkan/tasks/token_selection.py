@@ -1,0 +1,77 @@
+"""Token selection: which tokens of a sample belong together.
+
+Legend: B batch, N tokens, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import BinaryAUROC
+
+from cvkan.analysis.polarization import token_magnitude, topk_recovery
+from cvkan.spec import Batch, Spec
+from cvkan.tasks.base import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class TokenSelectionTask(Task):
+    """One logit a token against a 0/1 mark (B, N). Arguments as :class:`Task`.
+
+    ``topk_recovery`` is the share of the k marked tokens among the k highest logits; ``per_layer_recovery`` is the
+    same with the tokens ranked by their magnitude after each layer: how far the layers polarized them.
+    """
+
+    target = "token_mask"
+
+    def __init__(
+        self,
+        spec: Spec,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., Any],
+        scheduler: Callable[..., Any],
+        augment: nn.Module | None,
+    ) -> None:
+        super().__init__(spec, model, loss, optimizer, scheduler, augment)
+        self.recovery = nn.ModuleDict({f"{stage}_": MeanMetric() for stage in ("val", "test")})
+        self.auc = nn.ModuleDict({f"{stage}_": BinaryAUROC(thresholds=1000) for stage in ("val", "test")})
+        self.layer_recovery: list[Tensor] = []
+
+    def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = self.model(batch["x"], batch.get("mask")).squeeze(-1)  # (B, N)
+        return self.loss(logits, batch["y"].to(logits.dtype)), logits
+
+    def update_metrics(self, stage: str, batch: Batch, logits: Tensor) -> None:
+        recovery, auc = self.recovery[f"{stage}_"], self.auc[f"{stage}_"]
+        recovery.update(topk_recovery(logits, batch["y"]))
+        auc.update(logits, batch["y"].long())
+        self.log(f"{stage}/topk_recovery", recovery, on_step=False, on_epoch=True, prog_bar=stage == "val")
+        self.log(f"{stage}/auc", auc, on_step=False, on_epoch=True)
+        if stage == "test" and hasattr(self.model, "trace"):
+            layers = self.model.trace(batch["x"], batch.get("mask"))
+            scores = [topk_recovery(token_magnitude(layer.z), batch["y"]) for layer in layers]
+            self.layer_recovery.append(torch.stack(scores, dim=1).cpu())  # (B, L)
+
+    def on_test_start(self) -> None:
+        self.layer_recovery.clear()
+
+    def results(self) -> dict[str, Any]:
+        """Recovery by magnitude after each layer; empty for models without layers of complex tokens."""
+        if not self.layer_recovery:
+            return {}
+        return {"per_layer_recovery": torch.cat(self.layer_recovery).mean(dim=0).tolist()}
+
+    def figures(self) -> dict[str, Figure]:
+        from cvkan import plots
+
+        pictures = super().figures()
+        if self.layer_recovery:
+            pictures["per_layer_recovery"] = plots.per_layer(self.results()["per_layer_recovery"])
+        return pictures

@@ -1,0 +1,192 @@
+"""One run, from a composed config to a complete run directory."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig, OmegaConf
+
+from cvkan import build, report
+from cvkan.callbacks.checkpoint import RunCheckpoint
+from cvkan.callbacks.divergence import Divergence
+from cvkan.callbacks.graceful_stop import GracefulStop
+from cvkan.callbacks.history import MetricsCSV, carry_history
+from cvkan.callbacks.progress import progress_callback
+from cvkan.callbacks.step_seed import StepSeed
+from cvkan.callbacks.throughput import Throughput
+from cvkan.checkpointing import AtomicCheckpointIO, read_checkpoint
+from cvkan.errors import DivergedError, UserError
+from cvkan.run_directory import RunDirectory, device_name
+from cvkan.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Fit, test the best checkpoint, and leave a complete run directory in ``cfg.output_dir``.
+
+    Args:
+        cfg: the composed config of ``conf/train.yaml``.
+
+    Returns:
+        The figures of ``metrics.json``.
+
+    Raises:
+        UserError: the config or the data is at fault; nothing but an aborted run directory is left.
+        DivergedError: a loss or gradient was not finite.
+        Interrupted: a signal stopped the run; ``last.ckpt`` is written.
+    """
+    quiet_lightning()
+    check_seed(cfg.seed)
+    resumed = check_resumable(cfg)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = build.build_data(cfg)
+    task = build.build_task(cfg, data)
+    if resumed is not None:
+        check_weights(resumed["state_dict"], task, cfg.ckpt)
+    run = RunDirectory(cfg.output_dir)
+    config = repeatable(cfg)
+    checkpoint = RunCheckpoint(run, cfg.domain.monitor, cfg.domain.mode, cfg.domain.name, config)
+    stop, throughput = GracefulStop(checkpoint), Throughput()
+    trainer = build.build_trainer(
+        cfg,
+        callbacks=[
+            StepSeed(cfg.seed),
+            stop,
+            Divergence(run.last),
+            throughput,
+            progress_callback(),
+            checkpoint,
+            *build.build_callbacks(cfg),
+        ],
+        logger=[MetricsCSV(run.metrics_csv), *build.build_loggers(cfg)],
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(run.path),
+        enable_checkpointing=False,
+    )
+    if resumed is not None:
+        carry_history(Path(cfg.ckpt), run)
+    run.write_config(config)
+    run.start(
+        {
+            "device": device_name(trainer.strategy.root_device),
+            "precision": str(cfg.trainer.precision),
+            "seed": cfg.seed,
+            "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+            "data_source": cfg.data["_target_"],
+        }
+    )
+    try:
+        with stop.listening():
+            data.prepare_data()
+            data.setup()
+            fingerprint = data.fingerprint()
+            trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+            (tested,) = trainer.test(task, datamodule=data, ckpt_path=run.best, weights_only=True, verbose=False)
+            metrics = final_metrics(tested, task, checkpoint)
+            run.write_json("metrics.json", metrics)
+            run.finish("completed", data_fingerprint=fingerprint, **throughput.figures())
+            report.write(run, task)
+    except BaseException as error:
+        failed = isinstance(error, Exception)
+        message = f"{type(error).__name__}: {error}" if failed and not is_expected(error) else str(error)
+        run.finish("failed" if failed else "interrupted", error=message, **throughput.figures())
+        raise
+    report.print_table(run)
+    return metrics
+
+
+def is_expected(error: BaseException) -> bool:
+    """An error that speaks for itself, without the name of its class."""
+    return isinstance(error, (UserError, DivergedError))
+
+
+def final_metrics(tested: Any, task: Task, checkpoint: RunCheckpoint) -> dict[str, Any]:
+    """``metrics.json``: test figures, the task's own, and the best validation score they were chosen by."""
+    figures: dict[str, Any] = {name: float(value) for name, value in tested.items()}
+    if checkpoint.best_score is not None:
+        figures[f"best/{checkpoint.monitor}"] = checkpoint.best_score
+    return figures | task.results()
+
+
+def check_seed(seed: Any) -> None:
+    """Seeds are non-negative 32-bit integers, NumPy's range."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UserError(f"seed must be an integer from 0 to {2**32 - 1}, got {seed!r}", "seed", "Set seed=0, for example.")
+
+
+def check_resumable(cfg: DictConfig) -> dict[str, Any] | None:
+    """The checkpoint ``cfg.ckpt``, refused before anything is made if it is of another domain; None for a new run."""
+    if cfg.ckpt is None:
+        return None
+    checkpoint = read_checkpoint(cfg.ckpt)
+    build.check_targets(checkpoint["cvkan"]["config"].get("model"), str(cfg.ckpt))
+    domain = checkpoint["cvkan"]["domain"]
+    if domain != cfg.domain.name:
+        raise UserError(
+            f"the checkpoint is of domain={domain}, this run is of domain={cfg.domain.name}",
+            cfg.ckpt,
+            f"Resume it with domain={domain} and the other choices of its run, which its config.yaml lists.",
+        )
+    return checkpoint
+
+
+def check_weights(state: dict[str, Any], task: Task, where: str) -> None:
+    """Refuse a checkpoint of another model in one line, before Lightning lists every tensor.
+
+    Raises:
+        UserError: a weight is missing, superfluous or of another shape.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in task.state_dict().items()}
+    theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wrong = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+    if wrong:
+        name = wrong[0]
+        raise UserError(
+            f"the checkpoint is of another model: {name} is {theirs.get(name, 'missing')} in it and "
+            f"{own.get(name, 'missing')} here, and {len(wrong) - 1} more tensors differ",
+            where,
+            "Resume it with the choices of its run, which its config.yaml lists.",
+        )
+
+
+def repeatable(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config, such that ``cvkan-train --config-dir RUN --config-name config`` repeats the run.
+
+    All values are fixed but for the run directory, which stays an interpolation: a repetition writes to a
+    directory of its own, and so do the loggers that write below it.
+    """
+    here = str(cfg.output_dir)
+
+    def reopen(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: reopen(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [reopen(item) for item in value]
+        return "${output_dir}" if value == here else value
+
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    config: dict[str, Any] = reopen(resolved)
+    config["ckpt"] = None
+    config["output_dir"] = "${run_directory:${ckpt},${domain.name}}"
+    return config
+
+
+def quiet_lightning() -> None:
+    """Silence remarks about this machine and about choices that are made on purpose."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # small data is faster without; data.num_workers sets it
+        ".*isn't supported by .*ReduceLROnPlateau.*",
+        ".*is smaller than the logging interval.*",
+        ".*GPU available but not used.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*`LeafSpec.*is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
