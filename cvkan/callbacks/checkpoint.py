@@ -18,9 +18,9 @@ class RunCheckpoint(pl.Callback):
     """Write ``last.ckpt`` after every epoch and ``best.ckpt`` whenever the monitored metric improves.
 
     Lightning's ``ModelCheckpoint`` writes before the plateau scheduler has stepped and keys its state by
-    absolute paths. This one writes when the epoch is over in every respect (as the next one starts, or training
-    ends), and knows only a score, so a run directory can be moved. Every checkpoint of the trainer gets the key
-    ``"cvkan"`` (version, domain, config) and progress counters in the form that resumes exactly.
+    absolute paths. This one writes when the epoch is over in every respect (as the next one starts, or
+    training ends), and knows only a score, so a run directory can be moved. Every checkpoint of the trainer
+    gets the key ``"cvkan"`` (version, domain, config) and progress counters in the form that resumes exactly.
 
     Stands before a weight averaging callback in the list of callbacks, which replaces the weights at the end.
 
@@ -48,6 +48,7 @@ class RunCheckpoint(pl.Callback):
         self.header = {"version": version("cvkan"), "domain": domain, "config": config}
         self.best_score: float | None = None
         self._epoch_done = False
+        self._validated = False
         self._stopped = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,21 +60,26 @@ class RunCheckpoint(pl.Callback):
         self._stopped = state_dict["stopped"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        before = trainer.callbacks[: trainer.callbacks.index(self)]
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        before = callbacks[: callbacks.index(self)]
         if any(isinstance(callback, WeightAveraging) for callback in before):
             raise ValueError("RunCheckpoint must stand before the weight averaging callback")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         loop = trainer.fit_loop
-        if loop.restarting and loop.epoch_progress.current.started == loop.epoch_progress.current.processed:
-            # With max_steps set, Lightning takes every checkpoint for one of a half-trained epoch and would count
-            # a completed epoch twice. The base class's setter is the one that does not ask for max_steps.
+        epochs = loop.epoch_progress.current.state_dict()
+        if loop.restarting and epochs["started"] == epochs["processed"]:
+            # With max_steps set, Lightning takes every checkpoint for one of a half-trained epoch and would
+            # count a completed epoch twice. The base class's setter does not ask for max_steps.
             _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
         # Lightning restores the loader where it makes it, but a scheduler that asks for the number of steps
         # (estimated_stepping_batches) has it made before the checkpoint's loop state is there.
         loop._load_combined_loader_states()
         if self._stopped:  # the run had ended by early stopping; resuming it must not add an epoch
             trainer.should_stop = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = self._validated or not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_done = True
@@ -114,12 +120,7 @@ class RunCheckpoint(pl.Callback):
     def _score(self, trainer: pl.Trainer) -> float | None:
         """The monitored value; None before the first validation or if it is not a number."""
         if self.monitor not in trainer.callback_metrics:
-            every = trainer.check_val_every_n_epoch or 1
-            if (
-                self.monitor.startswith("val/")
-                and sum(trainer.num_val_batches)
-                and trainer.current_epoch < every
-            ):
+            if trainer.enable_validation and not self._validated:
                 return None
             names = ", ".join(sorted(trainer.callback_metrics)) or "none"
             raise UserError(f"no metric {self.monitor!r} is logged", "monitor", f"Choose one of: {names}.")
@@ -139,12 +140,8 @@ def settle_progress(fit_loop: dict[str, Any]) -> None:
     if epochs["current"]["started"] == epochs["current"]["processed"]:  # between two epochs
         for progress in (epochs["total"], epochs["current"]):
             progress["ready"] = progress["completed"] = progress["processed"]
-        batches["current"] = dict.fromkeys(batches["current"], 0)
-        batches["is_last_batch"] = False
         fit_loop["state_dict"].pop("combined_loader", None)
-    elif (
-        batches["current"]["ready"] == batches["current"]["started"] + 1
-    ):  # a batch is fetched, not yet trained on
+    elif batches["current"]["ready"] == batches["current"]["started"] + 1:  # fetched, not yet trained on
         for progress in (batches["total"], batches["current"]):
             progress["ready"] = progress["completed"]
         batches["is_last_batch"] = False

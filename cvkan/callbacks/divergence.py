@@ -94,7 +94,7 @@ class Divergence(pl.Callback):
 
         hooks = [watch(name, module) for name, module in pl_module.named_modules() if name]
         try:
-            # Logging is refused here, after the layers have run; whatever fails, the error to report is another.
+            # Logging is refused here, after the layers have run; what fails now is not the error to report.
             with torch.no_grad(), contextlib.suppress(Exception):
                 pl_module.training_step(self._batch, self._batch_idx)
         finally:

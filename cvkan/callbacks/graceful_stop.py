@@ -23,8 +23,8 @@ class GracefulStop(pl.Callback):
 
     While training, a signal lets the current step (with accumulated batches: the current optimizer step; in
     validation: the validation) finish, then ``last.ckpt`` is written and ``Interrupted`` raised. A second
-    signal raises at once and leaves the older ``last.ckpt``. Outside training there is nothing to save, and the
-    first signal raises at once.
+    signal raises at once and leaves the older ``last.ckpt``. Outside training there is nothing to save, and
+    the first signal raises at once.
 
     Used as a callback of the trainer, inside its own context::
 
@@ -55,7 +55,7 @@ class GracefulStop(pl.Callback):
         try:
             yield self
         except Exception as error:
-            # A signal to the whole process group also ends the loader processes, which shows as an error here.
+            # A signal to the whole process group also ends the loader processes, which is an error here.
             if self.signum is not None:
                 raise self._interrupted() from error
             raise
@@ -72,7 +72,7 @@ class GracefulStop(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        # The start of a batch is the one place where the step before is complete in every callback and logger.
+        # Only at the start of a batch is the step before it complete in every callback and logger.
         self._training = True
         if self.signum is None:
             return

@@ -46,7 +46,7 @@ class MetricsCSV(Logger):
         return str(self.path.parent)
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:  # type: ignore[override]
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Nothing: config.yaml holds them."""
 
     @rank_zero_only

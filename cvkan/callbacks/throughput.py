@@ -27,9 +27,9 @@ class Throughput(pl.Callback):
         """Figures for ``run.json``.
 
         Returns:
-            ``fit_seconds`` (with validation), ``samples_per_second`` (training samples over training time; None
-            if no sample was trained on), ``peak_memory_bytes`` (of the GPU if the fit used one, else of the
-            process).
+            ``fit_seconds`` (with validation), ``samples_per_second`` (training samples over training time;
+            None if no sample was trained on), ``peak_memory_bytes`` (of the GPU if the fit used one, else of
+            the process).
         """
         speed = self.samples / self.training_seconds if self.samples and self.training_seconds else None
         return {

@@ -88,8 +88,8 @@ class MagnitudeScore(nn.Module):
 
     def forward(self, z: Planes) -> Tensor:
         """Scores (B, N, H) of the planes (B, N, D)."""
-        r2 = squared_magnitude(z)
-        value = self.psi(self.psi.coordinate(r2)) + self.phi(unit_phase(z, r2))  # (B, N, D)
+        t, u = self.psi.coordinates(z)
+        value = self.psi(t) + self.phi(u)  # (B, N, D)
         return value.unflatten(-1, (self.n_heads, -1)).mean(dim=-1)
 
 

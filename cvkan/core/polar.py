@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvkan.core.fused import GainRotate, PolarCoordinates
+
 Planes = tuple[Tensor, Tensor]
 
 # Activations are of order 1. The gradient of the unit phase is at most 1/EPS; 1e-6 would allow 1e6.
@@ -64,6 +66,12 @@ def complex_in_complex_out(forward: Callable[..., Planes]) -> Callable[..., Any]
     return wrapper
 
 
+def at_least_float32(z: Planes) -> Planes:
+    """The planes, widened if autocast made them half precision: squares and logarithms need the range."""
+    re, im = (plane.float() if plane.dtype in (torch.float16, torch.bfloat16) else plane for plane in z)
+    return re, im
+
+
 def squared_magnitude(z: Planes, eps: float = EPS) -> Tensor:
     """r^2 = re^2 + im^2 + eps^2, float32 at least (autocast must not round it).
 
@@ -74,7 +82,7 @@ def squared_magnitude(z: Planes, eps: float = EPS) -> Tensor:
     Returns:
         Tensor (...), positive.
     """
-    re, im = (plane.float() if plane.dtype in (torch.float16, torch.bfloat16) else plane for plane in z)
+    re, im = at_least_float32(z)
     return re * re + im * im + eps * eps
 
 
@@ -83,9 +91,19 @@ def log_magnitude(r2: Tensor) -> Tensor:
     return 0.5 * torch.log(r2)
 
 
-def bounded_log_magnitude(r2: Tensor) -> Tensor:
-    """t = tanh(log r) = (r^2 - 1)/(r^2 + 1), in (-1, 1): the log-magnitude without a logarithm."""
-    return 1 - 2 / (r2 + 1)
+def polar_coordinates(z: Planes, eps: float = EPS) -> tuple[Tensor, Planes]:
+    """Bounded log-magnitude and unit phase in one pass.
+
+    Args:
+        z: planes, each (...).
+        eps: floor of the magnitude.
+
+    Returns:
+        t = tanh(log r) = (r^2 - 1)/(r^2 + 1), in (-1, 1), and u = z / r as (cos, sin); each (...), float32 at least.
+    """
+    re, im = at_least_float32(z)
+    t, cos, sin = PolarCoordinates.apply(re, im, eps)
+    return t, (cos, sin)
 
 
 def unit_phase(z: Planes, r2: Tensor) -> Planes:
@@ -107,16 +125,16 @@ def relative_phase(u: Planes, v: Planes) -> Planes:
     return u[0] * v[0] + u[1] * v[1], u[1] * v[0] - u[0] * v[1]
 
 
-def rotate(z: Planes, rho: Tensor) -> Planes:
-    """Turn z by the angle 2 atan(rho) in Cayley form, ((1 - rho^2) + 2 i rho)/(1 + rho^2): no sin, no cos.
+def gain_rotate(z: Planes, logit: Tensor, rho: Tensor) -> Planes:
+    """2 sigma(logit) e^{i angle} z with angle = 2 atan(rho), in Cayley form: no sin, no cos.
 
     Args:
         z: planes, each (...).
-        rho: tangent of half the angle (...); every angle but pi is reached, 0 leaves z as it is.
+        logit: logit of half the gain, (...); 0 keeps the magnitude.
+        rho: tangent of half the angle (...); every angle but pi is reached, 0 keeps the phase.
 
     Returns:
-        Planes of the same magnitude, each (...).
+        Planes, each (...).
     """
-    inverse = 1 / (1 + rho * rho)
-    cos, sin = (1 - rho * rho) * inverse, 2 * rho * inverse
-    return z[0] * cos - z[1] * sin, z[0] * sin + z[1] * cos
+    re, im = GainRotate.apply(*at_least_float32(z), logit, rho)
+    return re, im

@@ -11,16 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core.aggregation import Aggregation, Grid, SumAggregation, agreement
+from cvkan.core.fused import Mix
 from cvkan.core.linear import ComplexLinear, RealScale, complex_dropout
 from cvkan.core.norm import PreRMSNorm
-from cvkan.core.polar import (
-    Planes,
-    complex_in_complex_out,
-    relative_phase,
-    rotate,
-    squared_magnitude,
-    unit_phase,
-)
+from cvkan.core.polar import Planes, at_least_float32, complex_in_complex_out, gain_rotate, relative_phase
 from cvkan.core.univariate import Harmonic, PolynomialPsi
 
 
@@ -52,15 +46,12 @@ class PolarAct(nn.Module):
     @complex_in_complex_out
     def forward(self, z: Planes) -> Planes:
         """Planes (..., D) to planes (..., D)."""
-        r2 = squared_magnitude(z)
-        t = self.psi.coordinate(r2)
-        gain = 2 * torch.sigmoid(self.psi(t) + self.phi(unit_phase(z, r2)))  # (..., D)
-        re, im = rotate(z, self.psi_rot(t))
-        return gain * re, gain * im
+        t, u = self.psi.coordinates(z)
+        return gain_rotate(z, self.psi(t) + self.phi(u), self.psi_rot(t))
 
 
 class Gate(nn.Module):
-    """g = 2 sigma(bias + psi_V(t_V) + psi_A(t_A) + phi(c, q)), in (0, 2), a token and channel.
+    """Logit of g = 2 sigma(bias + psi_V(t_V) + psi_A(t_A) + phi(c, q)), in (0, 2), a token and channel.
 
     Args:
         d_complex: channels D.
@@ -76,7 +67,7 @@ class Gate(nn.Module):
         self.bias = nn.Parameter(torch.full((d_complex,), bias))
 
     def forward(self, t_token: Tensor, t_context: Tensor, relative: Planes, extra: Tensor | None = None) -> Tensor:
-        """Gains (B, N, D).
+        """Logits (B, N, D).
 
         Args:
             t_token: magnitude coordinate (B, N, D) of the tokens.
@@ -85,9 +76,7 @@ class Gate(nn.Module):
             extra: further logits, broadcast to (B, N, D).
         """
         logit = self.psi_token(t_token) + (self.psi_context(t_context) + self.bias) + self.phi(relative)
-        if extra is not None:
-            logit = logit + extra
-        return 2 * torch.sigmoid(logit)
+        return logit if extra is None else logit + extra
 
 
 class PolarBlock(nn.Module):
@@ -144,7 +133,6 @@ class PolarBlock(nn.Module):
         self.interaction_norm = norm(d_complex)
         self.value = ComplexLinear(d_complex, d_complex, identity=True)
         self.aggregation = SumAggregation(d_complex, n_heads, grid, list(aggregations.values()))
-        self.coordinate = psi(1).coordinate
         self.gate_token = Gate(d_complex, psi)
         self.gate_context = Gate(d_complex, psi, bias=context_bias)
         self.agreement_gain = nn.Parameter(torch.full((n_heads,), agreement_gain))
@@ -175,15 +163,16 @@ class PolarBlock(nn.Module):
         """(g_V V + g_A A) / 2, planes (B, N, D), and g_V (B, N, D)."""
         v = self.value(z)
         a = self.aggregation(v, mask)  # (B, 1 or N, D)
-        r2_v, r2_a = squared_magnitude(v), squared_magnitude(a)
-        u_v, u_a = unit_phase(v, r2_v), unit_phase(a, r2_a)
-        t_v, t_a = self.coordinate(r2_v), self.coordinate(r2_a)
+        coordinates = self.interaction_act.psi.coordinates
+        (t_v, u_v), (t_a, u_a) = coordinates(v), coordinates(a)
         relative = relative_phase(u_a, u_v)
         agreed = agreement(u_v, u_a, self.n_heads)  # (B, N, H)
         logit = self.agreement_gain * (agreed - self.agreement_threshold)
         logit = logit.repeat_interleave(v[0].shape[-1] // self.n_heads, dim=-1)  # (B, N, D)
-        g_v = self.gate_token(t_v, t_a, relative, logit)
-        g_a = 0.5 * self.gate_context(t_v, t_a, relative)
-        half = 0.5 * g_v
-        return (half * v[0] + g_a * a[0], half * v[1] + g_a * a[1]), g_v
-
+        re, im, gain = Mix.apply(
+            *at_least_float32(v),
+            *at_least_float32(a),
+            self.gate_token(t_v, t_a, relative, logit),
+            self.gate_context(t_v, t_a, relative),
+        )
+        return (re, im), gain

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cvkan.core.aggregation import MagnitudeScore, softmax_over_tokens, weighted_sum
 from cvkan.core.linear import masked
-from cvkan.core.polar import Planes, squared_magnitude, unit_phase
+from cvkan.core.polar import Planes, polar_coordinates, squared_magnitude
 
 
 class Readout(nn.Module):
@@ -118,8 +118,8 @@ class AttentionPooling(Pooling):
         self.score = nn.Sequential(nn.Linear(3 * d_complex, d_hidden), nn.Tanh(), nn.Linear(d_hidden, n_heads))
 
     def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:
-        r2 = squared_magnitude(z)
-        polar = torch.cat([1 - 2 / (r2 + 1), *unit_phase(z, r2)], dim=-1)  # (B, N, 3D)
+        t, u = polar_coordinates(z)
+        polar = torch.cat([t, *u], dim=-1)  # (B, N, 3D)
         return softmax_over_tokens(self.score(polar).float(), mask)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cvkan.core.polar import Planes, bounded_log_magnitude, log_magnitude
+from cvkan.core.fused import Fourier, Polynomial
+from cvkan.core.polar import Planes, log_magnitude, polar_coordinates, squared_magnitude, unit_phase
 
 
 class PolynomialPsi(nn.Module):
@@ -28,16 +29,13 @@ class PolynomialPsi(nn.Module):
         self.coefficients = nn.Parameter(torch.zeros(degree, d_complex))
 
     @staticmethod
-    def coordinate(r2: Tensor) -> Tensor:
-        """t (..., D) from the squared magnitude (..., D); computed once a tensor, shared by all its functions."""
-        return bounded_log_magnitude(r2)
+    def coordinates(z: Planes) -> tuple[Tensor, Planes]:
+        """(t, u), each (..., D), of planes (..., D); computed once a tensor, shared by all its functions."""
+        return polar_coordinates(z)
 
     def forward(self, t: Tensor) -> Tensor:
         """Values (..., D) at coordinates (..., D)."""
-        value = self.coefficients[-1]
-        for coefficient in reversed(self.coefficients[:-1].unbind()):
-            value = coefficient + t * value
-        return t * value
+        return Polynomial.apply(t, self.coefficients)
 
 
 class RBFPsi(nn.Module):
@@ -64,9 +62,10 @@ class RBFPsi(nn.Module):
         self.inverse_width = (n_knots - 1) / (high - low)
 
     @staticmethod
-    def coordinate(r2: Tensor) -> Tensor:
-        """s (..., D) from the squared magnitude (..., D)."""
-        return log_magnitude(r2)
+    def coordinates(z: Planes) -> tuple[Tensor, Planes]:
+        """(s, u), each (..., D), of planes (..., D)."""
+        r2 = squared_magnitude(z)
+        return log_magnitude(r2), unit_phase(z, r2)
 
     def forward(self, s: Tensor) -> Tensor:
         """Values (..., D) at coordinates (..., D)."""
@@ -98,10 +97,4 @@ class Harmonic(nn.Module):
 
     def forward(self, u: Planes) -> Tensor:
         """Values (..., D) at unit phases (cos, sin), each (..., D)."""
-        cos, sin = u
-        value = self.cosines[0] * cos + self.sines[0] * sin
-        cos_m, sin_m = cos, sin
-        for a, b in zip(self.cosines[1:].unbind(), self.sines[1:].unbind(), strict=True):
-            cos_m, sin_m = cos_m * cos - sin_m * sin, cos_m * sin + sin_m * cos
-            value = value + a * cos_m + b * sin_m
-        return value
+        return Fourier.apply(*u, self.cosines, self.sines)

@@ -58,8 +58,8 @@ class ResumableLoader(DataLoader[Any]):
         self._resume_at = state["batches_seen"]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # A generator does nothing before its first batch is asked for. That matters: Lightning makes the iterator
-        # of a run's first epoch before it sets the epoch, and loader processes begin to fetch at once.
+        # A generator does nothing before its first batch is asked for. That matters: Lightning makes the
+        # iterator of a run's first epoch before it sets the epoch, and loader processes fetch at once.
         self._seen, self._resume_at = self._resume_at, 0
         self.sampler.start = self._seen * self.batch_size
         for batch in super().__iter__():
@@ -68,5 +68,5 @@ class ResumableLoader(DataLoader[Any]):
 
 
 def leave_interrupts_to_parent(worker_id: int) -> None:
-    """``worker_init_fn``: a Ctrl-C reaches loader processes too, and they must live until the step is done."""
+    """``worker_init_fn``: a Ctrl-C reaches loader processes too, which must live until the step is done."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

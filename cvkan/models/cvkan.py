@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from cvkan.core.backbone import LayerTrace, PolarBackbone
@@ -60,6 +61,11 @@ class CVKAN(nn.Module):
             raise ValueError(f"pooling {type(self.pooling).__name__} does not fit, the data asks for {wanted}")
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.readout.n_features(d_complex), n_outputs)
+        if per_token and n_outputs == 1 and self.readout.with_magnitude:
+            # The logit starts as the token's mean magnitude: the untrained network already is the polarizer.
+            with torch.no_grad():
+                self.head.weight.zero_()
+                self.head.weight[:, :d_complex] = 1 / d_complex
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K), or (B, N, K) a token, of a batch (B, ...); mask (B, N), 1 = valid."""

@@ -1,7 +1,7 @@
 """A tiny training job with everything that a resumed run could get wrong.
 
-Dropout, BatchNorm, augmentation, a scheduler with a state, shuffled data. It is a script too, so that it can be
-killed: ``python toy_run.py RUN [--ckpt CKPT]``.
+Dropout, BatchNorm, augmentation, a scheduler with a state, shuffled data. It is a script too, so that it
+can be killed: ``python toy_run.py RUN [--ckpt CKPT]``.
 """
 
 from __future__ import annotations

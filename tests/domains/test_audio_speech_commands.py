@@ -69,7 +69,7 @@ def test_failed_download_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     data = SpeechCommands(root=str(tmp_path), **{**SETTINGS, "download": True})
-    with pytest.raises(DataUnavailableError, match="could not fetch.*data=audio_synth") as caught:
+    with pytest.raises(DataUnavailableError, match=r"could not fetch.*data=audio_synth") as caught:
         data.prepare_data()
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

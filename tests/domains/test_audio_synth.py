@@ -41,7 +41,7 @@ def test_clips_are_finite_balanced_and_below_full_scale(tmp_path: Path) -> None:
         x, y = split.tensors["x"], split.tensors["y"]
         assert x.shape == (size, 8000)
         assert x.isfinite().all()
-        assert 0.05 < x.abs().amax(1).min()
+        assert x.abs().amax(1).min() > 0.05
         assert x.abs().max() < 1
         assert torch.equal(y.bincount(), torch.full((10,), size // 10))
     assert data.spec.class_names == tuple(WORDS)
@@ -107,9 +107,9 @@ def test_long_term_spectrum_does_not_solve_the_words(tmp_path: Path) -> None:
 
     def mean_spectrum(name: str) -> np.ndarray:
         frames = data.splits[name].tensors["x"].unfold(1, 256, 128) * torch.hann_window(256)
-        return torch.fft.rfft(frames).abs().square().add(1e-6).log().mean(1).numpy()
+        return torch.fft.rfft(frames).abs().square().add(1e-6).log().mean(1).div(10).numpy()
 
-    model = LogisticRegression(C=0.01, max_iter=300).fit(
+    model = LogisticRegression(C=1.0, max_iter=1000).fit(
         mean_spectrum("train"), data.splits["train"].tensors["y"]
     )
     score = model.score(mean_spectrum("test"), data.splits["test"].tensors["y"])

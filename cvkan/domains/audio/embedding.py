@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from cvkan.errors import UserError
 
+# Mean band power that is taken for silence: below the rounding noise of 16-bit samples.
+SILENCE = 1e-9
 LEVEL_FLOOR = 1e-4  # relative to the clip's mean band power: sound 40 dB below it counts as silence
 
 
@@ -19,14 +21,16 @@ class STFTEmbedding(nn.Module):
     """Waveform to complex tokens, one a step of time.
 
     For each frame s and mel band m, with X the short-time Fourier transform, w_mf the mel filter and
-    omega_f hop the advance of a steady tone at the centre of bin f:
+    omega_m hop the advance of a steady tone at the centre of the band:
 
         level   L_sm = log(P_sm / mean_sm(P) + 1e-4),  P_sm = sum_f w_mf |X_sf|^2,  standardised for each band
-        advance A_sm = sum_f w_mf X_sf conj(X_(s-1)f) exp(-i omega_f hop) / sqrt(P_sm P_(s-1)m),  |A| <= 1
+        advance A_sm = sum_f w_mf X_sf conj(X_(s-1)f) exp(-i omega_m hop) / sqrt(P_sm P_(s-1)m),  |A| <= 1
 
     The convolutions see (L Re A, L Im A, L). |A| is near 1 in a steady voiced sound and near 0 in noise; the
-    phase of A is the frequency inside the band. Phases of X itself depend on where the window starts, and
-    averages of them cancel. Dividing by the clip's mean power makes the tokens independent of loudness.
+    phase of A is the frequency inside the band. A tone turns all the bins that it reaches alike, so that they
+    add up in a band; turned back by each bin's own centre they would not. Phases of X itself depend on where
+    the window starts, and averages of them cancel. Dividing by the clip's mean power makes the tokens
+    independent of loudness.
 
     Args:
         input_shape: (T,), one waveform.
@@ -102,8 +106,10 @@ class STFTEmbedding(nn.Module):
 
         n_bins = self.n_fft // 2 + 1
         mel = melscale_fbanks(n_bins, 0.0, sample_rate_hz / 2, n_mels, sample_rate_hz)  # (F, M)
-        expected = torch.arange(n_bins, dtype=torch.float64) * (2 * math.pi * self.hop / self.n_fft)
-        cos, sin = (mel * part.float()[:, None] for part in (expected.cos(), expected.sin()))
+        # Bands between two bins have no weight; their centre does not matter then.
+        centre_bin = torch.arange(n_bins, dtype=mel.dtype) @ mel / mel.sum(0).clamp_min(1e-9)  # (M,)
+        turn = centre_bin * (2 * math.pi * self.hop / self.n_fft)
+        cos, sin = mel * turn.cos(), mel * turn.sin()  # (F, M)
         # For spectra whose real and imaginary parts alternate, as in memory: rows re_0, im_0, re_1, ...
         advance_weight = torch.stack([torch.cat([cos, -sin], 1), torch.cat([sin, cos], 1)], 1)  # (F, 2, 2M)
         self.register_buffer("window", torch.hann_window(win), persistent=False)
@@ -170,7 +176,7 @@ class STFTEmbedding(nn.Module):
         advance = torch.view_as_real(cross).flatten(2) @ self.advance_weight  # (B, S, 2M), real from here
         power = torch.view_as_real(spectrum).square().flatten(2) @ self.power_weight  # (B, S, M)
 
-        gain = 1 / (power.mean((1, 2), keepdim=True) + torch.finfo(power.dtype).tiny)
+        gain = 1 / (power.mean((1, 2), keepdim=True) + SILENCE)
         power = power * gain + LEVEL_FLOOR
         level = self.level_norm(power.log().flatten(0, 1)).view_as(power)
         if self.training:

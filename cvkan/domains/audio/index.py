@@ -85,7 +85,7 @@ def read_index(root: Path, name: str) -> list[Clip]:
 
     Columns: the audio file, relative to ``root``, in ``flac`` or, without such a column, in ``file``;
     ``label``; optional ``split`` (train, val, test); optional ``start`` and ``length`` in samples of the
-    file, or ``clip``, the number of the clip in a file of equally long ones. ``holdout`` may use further columns.
+    file, or ``clip``, the number of the clip in a file of equally long ones; others serve ``holdout``.
     Where ``start`` is given, the named file is not there and ``root`` holds exactly one audio file, that one
     holds all clips and the name is only the clip's own. Words are taken as they stand ("NA" is a label).
 
