@@ -24,9 +24,9 @@ _EXPORTS = {
         "SumAggregation",
     ),
     "cvkan.core.backbone": ("LayerTrace", "PolarBackbone"),
-    "cvkan.core.embedding": ("ConvStem", "IdentityEmbedding", "PatchEmbedding"),
+    "cvkan.models.embedding": ("ConvStem", "IdentityEmbedding", "PatchEmbedding"),
     "cvkan.core.linear": ("ComplexLinear",),
-    "cvkan.core.norm": ("NoNorm", "PreRMSNorm"),
+    "cvkan.core.norm": ("NoNorm", "PreRMSNorm", "SampleRMSNorm"),
     "cvkan.core.polar": ("as_complex", "as_planes"),
     "cvkan.core.polarizing": ("Gate", "PolarAct", "PolarBlock"),
     "cvkan.core.pooling": ("AttentionPooling", "MagnitudePooling", "MeanPooling", "NoPooling", "Readout"),
@@ -42,7 +42,7 @@ _EXPORTS = {
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = ["__version__", *sorted(_MODULE_OF)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str) -> Any:

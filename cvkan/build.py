@@ -31,14 +31,7 @@ def build_data(cfg: DictConfig) -> DataModule:
 def build_model(cfg: DictConfig, spec: Spec) -> nn.Module:
     """The network ``cfg.model`` for data of this spec; ``model.compile=true`` compiles it in place."""
     compile_model = cfg.model.compile
-    model: nn.Module = _instantiate(
-        cfg,
-        "model",
-        without=("compile",),
-        input_shape=spec.input_shape,
-        n_outputs=spec.n_outputs,
-        per_token=spec.target == "token_mask",
-    )
+    model: nn.Module = _instantiate(cfg, "model", without=("compile",), spec=spec)
     if compile_model:
         model.compile()
     return model

@@ -27,9 +27,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(
-            f"there is no checkpoint {path}", "ckpt", "Give the path of a best.ckpt or last.ckpt."
-        )
+        raise UserError(f"there is no checkpoint {path}", "ckpt", "Give the path of a best.ckpt or last.ckpt.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     # torch reports a damaged or foreign file by whichever exception the damage leads to.
@@ -63,9 +61,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Whenever the process dies, the file under the checkpoint's name is the old one or the new one, complete.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint; ``storage_options`` belong to remote stores and are refused."""
         if storage_options is not None:
             raise TypeError("storage_options have no effect on a local checkpoint file")

@@ -31,7 +31,12 @@ def wandb_logger(save_dir: str, project: str, name: str | None, group: str | Non
     os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     return WandbLogger(
-        project=project, name=name or Path(save_dir).name, group=group, save_dir=save_dir, offline=offline, log_model=False
+        project=project,
+        name=name or Path(save_dir).name,
+        group=group,
+        save_dir=save_dir,
+        offline=offline,
+        log_model=False,
     )
 
 

@@ -99,10 +99,14 @@ def page(run: RunDirectory) -> str:
 
     template = files("cvkan").joinpath("templates/report.html.j2").read_text()
     pictures = sorted(run.plots.glob("*.png"), key=lambda path: (path.stem not in HEADLINE_PLOTS, path.stem))
-    return jinja2.Environment(autoescape=True).from_string(template).render(
-        name=run.path.name,
-        rows=rows(run),
-        record=json.loads(run.run_json.read_text()),
-        config=run.config.read_text(),
-        pictures=[(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in pictures],
+    return (
+        jinja2.Environment(autoescape=True)
+        .from_string(template)
+        .render(
+            name=run.path.name,
+            rows=rows(run),
+            record=json.loads(run.run_json.read_text()),
+            config=run.config.read_text(),
+            pictures=[(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in pictures],
+        )
     )

@@ -107,9 +107,7 @@ class RunDirectory:
         """
         for folder in (self.path, self.checkpoints, self.plots):
             remove_leftovers(folder)
-        self.write_json(
-            "run.json", {**dict.fromkeys(RECORD_KEYS), **versions(), **record, "status": "running"}
-        )
+        self.write_json("run.json", {**dict.fromkeys(RECORD_KEYS), **versions(), **record, "status": "running"})
 
     def finish(self, status: Status, error: str | None = None, **figures: Any) -> None:
         """Complete ``run.json``.
@@ -119,9 +117,7 @@ class RunDirectory:
             error: one line that says what went wrong; None for a completed run.
             **figures: ``fit_seconds``, ``samples_per_second``, ``peak_memory_bytes`` and any other figure.
         """
-        record = (
-            json.loads(self.run_json.read_text()) if self.run_json.exists() else dict.fromkeys(RECORD_KEYS)
-        )
+        record = json.loads(self.run_json.read_text()) if self.run_json.exists() else dict.fromkeys(RECORD_KEYS)
         self.write_json("run.json", {**record, **figures, "status": status, "error": error})
 
 

@@ -8,9 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 
-def one_cycle(
-    optimizer: Optimizer, total_steps: int, warmup_fraction: float, final_fraction: float
-) -> LRScheduler:
+def one_cycle(optimizer: Optimizer, total_steps: int, warmup_fraction: float, final_fraction: float) -> LRScheduler:
     """Cosine up to the optimizer's rate, cosine down to nearly nothing.
 
     Args:

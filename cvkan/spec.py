@@ -30,3 +30,8 @@ class Spec:
     class_names: tuple[str, ...] = ()
     is_complex: bool = False
     sample_rate_hz: int | None = None
+
+    @property
+    def per_token(self) -> bool:
+        """The target asks for one output a token, not one a sample."""
+        return self.target == "token_mask"

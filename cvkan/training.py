@@ -116,7 +116,9 @@ def final_metrics(tested: Any, task: Task, checkpoint: RunCheckpoint) -> dict[st
 def check_seed(seed: Any) -> None:
     """Seeds are non-negative 32-bit integers, NumPy's range."""
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise UserError(f"seed must be an integer from 0 to {2**32 - 1}, got {seed!r}", "seed", "Set seed=0, for example.")
+        raise UserError(
+            f"seed must be an integer from 0 to {2**32 - 1}, got {seed!r}", "seed", "Set seed=0, for example."
+        )
 
 
 def check_resumable(cfg: DictConfig) -> dict[str, Any] | None:

@@ -41,9 +41,7 @@ class RunCheckpoint(pl.Callback):
         config: dict[str, Any],
     ) -> None:
         if mode not in ("min", "max"):
-            raise UserError(
-                f"mode must be min or max, got {mode!r}", "callbacks", "Set the metric's direction."
-            )
+            raise UserError(f"mode must be min or max, got {mode!r}", "callbacks", "Set the metric's direction.")
         self.run, self.monitor, self.mode = run, monitor, mode
         self.header = {"version": version("cvkan"), "domain": domain, "config": config}
         self.best_score: float | None = None
@@ -108,8 +106,7 @@ class RunCheckpoint(pl.Callback):
         self._stopped = trainer.should_stop
         score = self._score(trainer)
         better = score is not None and (
-            self.best_score is None
-            or (score > self.best_score if self.mode == "max" else score < self.best_score)
+            self.best_score is None or (score > self.best_score if self.mode == "max" else score < self.best_score)
         )
         # The best first: if the process dies in between, the repeated epoch writes the same best.ckpt again.
         if better:

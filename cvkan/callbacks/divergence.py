@@ -47,9 +47,7 @@ class Divergence(pl.Callback):
         losses, self._losses = self._losses, []
         if _has_scaler(trainer):
             return
-        gradients = [
-            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
-        ]
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if bool(torch.isfinite(torch.stack([norm.float(), *(loss.float() for loss in losses)])).all()):
             return
@@ -74,9 +72,7 @@ class Divergence(pl.Callback):
 
     def _raise(self, trainer: pl.Trainer, what: str) -> None:
         where = f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._batch_idx})"
-        good = (
-            f"the last good checkpoint is {self.last}" if self.last.exists() else "there is no checkpoint yet"
-        )
+        good = f"the last good checkpoint is {self.last}" if self.last.exists() else "there is no checkpoint yet"
         raise DivergedError(f"training diverged at {where}: {what}; {good}. Lower optimizer.lr.")
 
     def _origin(self, pl_module: pl.LightningModule) -> str:
@@ -119,6 +115,4 @@ def _finite(value: Any) -> bool:
 def _first_bad_gradient(pl_module: pl.LightningModule) -> str:
     """Backward runs from the output to the input: the first bad gradient is the one nearest to the output."""
     named = reversed(list(pl_module.named_parameters()))
-    return next(
-        (f"parameter {n}" for n, p in named if p.grad is not None and not _finite(p.grad)), "no parameter"
-    )
+    return next((f"parameter {n}" for n, p in named if p.grad is not None and not _finite(p.grad)), "no parameter")

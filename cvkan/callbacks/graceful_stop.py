@@ -97,9 +97,7 @@ class GracefulStop(pl.Callback):
         if self.signum is not None:  # it came in the very last epoch, which has been saved
             raise self._interrupted()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._training = False
 
     def _install(self) -> None:

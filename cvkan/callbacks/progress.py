@@ -48,9 +48,7 @@ class EpochLines(ProgressBar):
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
             parts = [f"epoch {epoch}/{trainer.max_epochs}"]
         metrics = self.get_metrics(trainer, pl_module)
-        parts += [
-            f"{name} {value:.3g}" for name, value in metrics.items() if _is_epoch_figure(name, value, metrics)
-        ]
+        parts += [f"{name} {value:.3g}" for name, value in metrics.items() if _is_epoch_figure(name, value, metrics)]
         parts.append(f"{now - self._epoch_started:.1f} s")
         if trainer.max_epochs is not None and epoch < trainer.max_epochs:
             mean = (now - self._fit_started) / (epoch - self._first_epoch)

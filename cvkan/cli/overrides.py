@@ -35,7 +35,11 @@ def check(cfg: DictConfig, config_name: str, typed: list[str]) -> None:
         if item in groups:
             continue
         if item.is_add() and "." not in key and key not in defaults:
-            raise UserError(f"+{key} adds a key that nothing reads", "command line", f"Known keys: {_near(key, defaults)}.")
+            raise UserError(
+                f"+{key} adds a key that nothing reads",
+                "command line",
+                f"Known keys: {_near(key, defaults)}.",
+            )
         default, value = _value(defaults, key), _value(cfg, key)
         expected = _expected(default)
         if expected is not None and value is not None and not _fits(value, default):
@@ -151,4 +155,8 @@ def _check_used(cfg: DictConfig, typed_key: str) -> None:
         todo += [name for name in found if isinstance(cfg[name], DictConfig)]
     if group not in used:
         target = str(cfg.model["_target_"]).rpartition(".")[2]
-        raise UserError(f"{typed_key} has no effect on this model ({target})", "command line", f"Remove it, or use model=cvkan.")
+        raise UserError(
+            f"{typed_key} has no effect on this model ({target})",
+            "command line",
+            "Remove it, or use model=cvkan.",
+        )

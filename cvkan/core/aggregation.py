@@ -172,9 +172,7 @@ class SumAggregation(Aggregation):
         parts: constructors of the aggregations, each called with ``(d_complex, n_heads, grid)``.
     """
 
-    def __init__(
-        self, d_complex: int, n_heads: int, grid: Grid, parts: Iterable[Callable[..., Aggregation]]
-    ) -> None:
+    def __init__(self, d_complex: int, n_heads: int, grid: Grid, parts: Iterable[Callable[..., Aggregation]]) -> None:
         super().__init__(d_complex, n_heads, grid)
         self.parts = nn.ModuleList(part(d_complex=d_complex, n_heads=n_heads, grid=grid) for part in parts)
         if not self.parts:
@@ -236,4 +234,3 @@ def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
         return total
     own = total.unflatten(-1, (n_heads, -1)).diagonal(dim1=1, dim2=2)  # (B, D/H, H): keep the head's own
     return own.transpose(1, 2).flatten(1).unsqueeze(1)
-

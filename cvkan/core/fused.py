@@ -129,9 +129,7 @@ class PolarCoordinates(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, grad_t: Tensor, grad_cos: Tensor, grad_sin: Tensor
-    ) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_t: Tensor, grad_cos: Tensor, grad_sin: Tensor) -> tuple[Tensor, Tensor, None]:
         cos, sin, inverse = ctx.saved_tensors
         # d t / d r = 4 r / (r^2 + 1)^2 = 4 q^3 / (1 + q^2)^2 with q = 1/r; along (cos, sin).
         # d u / d z = (I - u u^T) / r: the gradient of the phase less its component along u.

@@ -1,4 +1,4 @@
-"""Normalisations of a residual branch's input.
+"""Normalisations: of a residual branch's input, and of a whole sample at the end of the stack.
 
 Legend: B batch, N tokens, D complex channels.
 """
@@ -6,8 +6,9 @@ Legend: B batch, N tokens, D complex channels.
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from cvkan.core.linear import masked
 from cvkan.core.polar import EPS, Planes, complex_in_complex_out, squared_magnitude
 
 
@@ -48,4 +49,28 @@ class PreRMSNorm(nn.Module):
         """Planes (B, N, D) of unit root mean square a token, times ``weight``."""
         r2 = squared_magnitude(z, self.eps).mean(dim=-1, keepdim=True)  # (B, N, 1)
         factor = torch.rsqrt(r2) * self.weight  # (B, N, D)
+        return z[0] * factor, z[1] * factor
+
+
+class SampleRMSNorm(nn.Module):
+    """z / rms(z), rms over all valid tokens and channels of one sample: one real factor a sample.
+
+    For the end of the stack: the residual stream grows with depth, and this takes the growth away while the
+    ratios between tokens, the polarization, stay what they are. Not causal. Source: own choice.
+
+    Args:
+        eps: floor of the rms.
+    """
+
+    def __init__(self, eps: float = EPS) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
+        """Planes (B, N, D) of unit root mean square a sample; mask (B, N), 1 = valid."""
+        z = masked(z, mask)
+        r2 = squared_magnitude(z, 0.0).mean(dim=(1, 2), keepdim=True)  # (B, 1, 1)
+        if mask is not None:
+            r2 = r2 * (mask.shape[1] / mask.sum(dim=1).clamp(min=1))[:, None, None]
+        factor = torch.rsqrt(r2 + self.eps**2)
         return z[0] * factor, z[1] * factor

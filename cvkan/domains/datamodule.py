@@ -71,18 +71,37 @@ class DataModule(pl.LightningDataModule):
     spec: Spec
 
     def __init__(
-        self, *, batch_size: int, num_workers: int, seed: int, limit_train: int | None, augment: nn.Module | None = None
+        self,
+        *,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        limit_train: int | None,
+        augment: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, got {batch_size}", "data.batch_size", "Set a positive number.")
+            raise UserError(
+                f"batch_size must be at least 1, got {batch_size}",
+                "data.batch_size",
+                "Set a positive number.",
+            )
         if num_workers < 0:
-            raise UserError(f"num_workers must not be negative, got {num_workers}", "data.num_workers", "Set 0 or more.")
+            raise UserError(
+                f"num_workers must not be negative, got {num_workers}", "data.num_workers", "Set 0 or more."
+            )
         if limit_train is not None and limit_train < 1:
             raise UserError(
-                f"limit_train must be at least 1, got {limit_train}", "data.limit_train", "Set a positive number or null."
+                f"limit_train must be at least 1, got {limit_train}",
+                "data.limit_train",
+                "Set a positive number or null.",
             )
-        self.batch_size, self.num_workers, self.seed, self.limit_train = batch_size, num_workers, seed, limit_train
+        self.batch_size, self.num_workers, self.seed, self.limit_train = (
+            batch_size,
+            num_workers,
+            seed,
+            limit_train,
+        )
         self.augment = augment
         self.splits: dict[str, Dataset[Batch]] = {}
 

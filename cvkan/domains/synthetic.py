@@ -57,9 +57,7 @@ class SyntheticTokens(DataModule):
         }
         for name, value in named.items():
             if value < 1:
-                raise UserError(
-                    f"{name} must be at least 1, got {value}", f"data.{name}", "Set a positive number."
-                )
+                raise UserError(f"{name} must be at least 1, got {value}", f"data.{name}", "Set a positive number.")
         if not phase_std >= 0:
             raise UserError(
                 f"phase_std must not be negative, got {phase_std}",

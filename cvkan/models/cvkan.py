@@ -11,34 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core.backbone import LayerTrace, PolarBackbone
+from cvkan.core.norm import SampleRMSNorm
 from cvkan.core.pooling import Pooling, Readout
+from cvkan.spec import Spec
 
 
 class CVKAN(nn.Module):
     """sample -> complex tokens -> polarizing blocks -> real features -> pooled -> logits.
 
     Args:
-        input_shape: shape of one sample.
-        n_outputs: logits K a sample or a token.
-        per_token: one output a token (needs ``pooling=none``) in place of one a sample.
+        spec: what a sample and its target look like.
         d_complex: complex channels D.
         n_layers: polarizing blocks.
         n_heads: heads of the blocks and of the pooling.
-        embedding: constructor, ``embedding(input_shape, d_complex)``.
+        embedding: constructor, ``embedding(spec, d_complex)``.
         block: constructor of a block, see :class:`cvkan.core.backbone.PolarBackbone`.
         pooling: constructor, ``pooling(d_complex, n_heads)``.
         readout: real features of a token: ``all``, ``cart`` or ``mag``.
         dropout: probability of dropping a feature before the head.
 
     Raises:
-        ValueError: sizes that do not fit, or a pooling that does not fit ``per_token``.
+        ValueError: sizes that do not fit, or a pooling that does not fit the target.
     """
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
-        n_outputs: int,
-        per_token: bool,
+        spec: Spec,
         *,
         d_complex: int,
         n_layers: int,
@@ -52,25 +50,31 @@ class CVKAN(nn.Module):
         super().__init__()
         if d_complex < 1:
             raise ValueError(f"d_complex must be at least 1, got {d_complex}")
-        self.embedding = embedding(input_shape=input_shape, d_complex=d_complex)
+        self.embedding = embedding(spec=spec, d_complex=d_complex)
         self.backbone = PolarBackbone(d_complex, n_layers, n_heads, self.embedding.grid, block)
+        self.scale = SampleRMSNorm()
         self.readout = Readout(readout)
         self.pooling = pooling(d_complex=d_complex, n_heads=n_heads)
-        if self.pooling.pools == per_token:
-            wanted = "one output a token: set pooling=none" if per_token else "one a sample: pooling=none gives none"
-            raise ValueError(f"pooling {type(self.pooling).__name__} does not fit, the data asks for {wanted}")
+        if self.pooling.pools == spec.per_token:
+            raise ValueError(
+                f"{type(self.pooling).__name__} gives one output a {'sample' if spec.per_token else 'token'}, the data "
+                f"asks for one a {'token' if spec.per_token else 'sample'}; set pooling="
+                f"{'none' if spec.per_token else 'mean, magnitude or attention'}"
+            )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(self.readout.n_features(d_complex), n_outputs)
-        if per_token and n_outputs == 1 and self.readout.with_magnitude:
-            # The logit starts as the token's mean magnitude: the untrained network already is the polarizer.
+        self.head = nn.Linear(self.readout.n_features(d_complex), spec.n_outputs)
+        if spec.per_token and spec.n_outputs == 1 and self.readout.with_magnitude:
+            # The logit starts as 4 (mean |z| - 1.35): at the end of an untrained stack wanted tokens stand near
+            # 1.8 and the others near 0.9, so the untrained network already is the polarizer.
             with torch.no_grad():
                 self.head.weight.zero_()
-                self.head.weight[:, :d_complex] = 1 / d_complex
+                self.head.weight[:, :d_complex] = 4 / d_complex
+                self.head.bias.fill_(-4 * 1.35)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K), or (B, N, K) a token, of a batch (B, ...); mask (B, N), 1 = valid."""
         z, mask = self.embedding(x, mask)
-        z = self.backbone(z, mask)
+        z = self.scale(self.backbone(z, mask), mask)
         features = self.pooling(z, self.readout(z), mask)  # (B, F) or (B, N, F)
         return self.head(self.dropout(features))
 

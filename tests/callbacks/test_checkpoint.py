@@ -28,9 +28,7 @@ class Scored(ToyTask):
     ("scores", "best_epoch"),
     [([3.0, 1.0, 2.0, 1.0], 2), ([1.0, 2.0, 3.0, 4.0], 1), ([4.0, 3.0, 2.0, 1.0], 4)],
 )
-def test_best_holds_the_first_epoch_with_the_best_score(
-    scores: list[float], best_epoch: int, tmp_path: Path
-) -> None:
+def test_best_holds_the_first_epoch_with_the_best_score(scores: list[float], best_epoch: int, tmp_path: Path) -> None:
     run_toy(tmp_path, task=Scored(scores))
     assert sorted(file.name for file in (tmp_path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     best, last = (read_checkpoint(tmp_path / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
@@ -73,9 +71,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize(
     "kind", ["truncated", "empty", "text", "flipped", "code", "foreign", "list", "missing", "folder"]
 )
-def test_a_file_that_is_no_checkpoint_is_one_line_naming_it(
-    kind: str, written: bytes, tmp_path: Path
-) -> None:
+def test_a_file_that_is_no_checkpoint_is_one_line_naming_it(kind: str, written: bytes, tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     if kind == "truncated":
         path.write_bytes(written[: len(written) // 2])

@@ -105,8 +105,6 @@ def test_interrupt_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
 def test_weight_averaging_must_come_after_the_checkpoint(tmp_path: Path) -> None:
     checkpoint = RunCheckpoint(RunDirectory(tmp_path), "val/loss", "min", "toy", {})
     averaging = pl.callbacks.EMAWeightAveraging()
-    trainer = pl.Trainer(
-        callbacks=[averaging, checkpoint], accelerator="cpu", logger=False, enable_checkpointing=False
-    )
+    trainer = pl.Trainer(callbacks=[averaging, checkpoint], accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match="before the weight averaging"):
         checkpoint.setup(trainer, ToyTask(), "fit")

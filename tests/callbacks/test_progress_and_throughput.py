@@ -48,9 +48,7 @@ def test_throughput_counts_training_samples_and_leaves_validation_out(tmp_path: 
     figures = measured.figures()
     assert measured.samples == N_BATCHES * 8
     assert measured.fit_seconds - measured.training_seconds >= 0.2  # two validation batches
-    assert figures["samples_per_second"] == pytest.approx(
-        measured.samples / measured.training_seconds, abs=0.01
-    )
+    assert figures["samples_per_second"] == pytest.approx(measured.samples / measured.training_seconds, abs=0.01)
     assert 50e6 < figures["peak_memory_bytes"] < 8e9
     assert json.dumps(figures)
     assert Throughput().figures()["samples_per_second"] is None

@@ -94,9 +94,7 @@ def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(case: str, tmp
     assert history(tmp_path / "halves") == history(tmp_path / "whole")
     best = [read_checkpoint(RunDirectory(tmp_path / name).best) for name in ("whole", "halves")]
     assert best[0]["global_step"] == best[1]["global_step"]
-    assert all(
-        torch.equal(value, best[1]["state_dict"][name]) for name, value in best[0]["state_dict"].items()
-    )
+    assert all(torch.equal(value, best[1]["state_dict"][name]) for name, value in best[0]["state_dict"].items())
 
 
 def test_signal_stops_after_the_running_batch_and_the_rest_of_the_epoch_follows(tmp_path: Path) -> None:

@@ -51,9 +51,7 @@ class ToyTask(pl.LightningModule):
     def __init__(self, scheduler: str = "onecycle") -> None:
         super().__init__()
         torch.manual_seed(3)
-        self.net = nn.Sequential(
-            nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2)
-        )
+        self.net = nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2))
         self.scheduler = scheduler
         self.seen: list[tuple[int, int, float]] = []  # (epoch, batch, first value) of each training step
 
@@ -79,9 +77,7 @@ class ToyTask(pl.LightningModule):
         if self.scheduler == "none":
             return optimizer
         if self.scheduler == "plateau":
-            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, patience=0, factor=0.5, threshold=0.2
-            )
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5, threshold=0.2)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"}}
         steps = int(self.trainer.estimated_stepping_batches)
         onecycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=steps)
@@ -120,9 +116,7 @@ def run_toy(
     run = RunDirectory(path)
     if ckpt is not None:
         carry_history(ckpt, run)
-    checkpoint = RunCheckpoint(
-        run, "val/loss", "min", domain="toy", config={"seed": 3, "list": [1, 2.5, None, "a"]}
-    )
+    checkpoint = RunCheckpoint(run, "val/loss", "min", domain="toy", config={"seed": 3, "list": [1, 2.5, None, "a"]})
     stop = GracefulStop(checkpoint)
     callbacks = [StepSeed(3), checkpoint, stop, Divergence(run.last), Throughput(), *(extra or [])]
     options = {"max_epochs": 4, "num_sanity_val_steps": 0, **trainer_options}

@@ -11,9 +11,9 @@ from torchaudio.functional import melscale_fbanks
 
 from cvkan.domains.audio.embedding import LEVEL_FLOOR, STFTEmbedding
 from cvkan.errors import UserError
+from cvkan.spec import Spec
 
 SETTINGS = {
-    "sample_rate_hz": 8000,
     "win_s": 0.03,
     "hop_s": 0.01,
     "n_fft": None,
@@ -28,9 +28,10 @@ SETTINGS = {
 }
 
 
-def embedding(n_samples: int = 4000, d_complex: int = 6, **changes) -> STFTEmbedding:
+def embedding(n_samples: int = 4000, d_complex: int = 6, sample_rate_hz: int = 8000, **changes) -> STFTEmbedding:
     torch.manual_seed(0)
-    return STFTEmbedding((n_samples,), d_complex, **{**SETTINGS, **changes})
+    spec = Spec(input_shape=(n_samples,), target="classes", n_outputs=2, sample_rate_hz=sample_rate_hz)
+    return STFTEmbedding(spec, d_complex, **{**SETTINGS, **changes})
 
 
 def noise(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -50,9 +51,7 @@ def test_features_follow_the_formula_computed_frame_by_frame() -> None:
     spectrum = torch.fft.rfft(frames)  # (B, S, F) complex128
     power = spectrum.abs().square() @ mel
     mean = power.mean((1, 2), keepdim=True)
-    level = (power / mean + LEVEL_FLOOR).log() / math.sqrt(
-        1 + 1e-5
-    )  # fresh running statistics: mean 0, var 1
+    level = (power / mean + LEVEL_FLOOR).log() / math.sqrt(1 + 1e-5)  # fresh running statistics: mean 0, var 1
     centre_bin = (torch.arange(129, dtype=torch.float64)[:, None] * mel).sum(0) / mel.sum(0)
     turn = torch.exp(-2j * math.pi * centre_bin * hop / n_fft)
     for s in (1, 2, 17, 50):
@@ -70,9 +69,7 @@ def test_phase_of_a_tone_tells_its_frequency_within_the_band() -> None:
     time = torch.arange(4000) / 8000
     angles = []
     for frequency_hz in (990.0, 1000.0, 1010.0):
-        re, im, level = net.features(torch.sin(2 * math.pi * frequency_hz * time)[None])[
-            0, :, 10
-        ]  # (M,) each
+        re, im, level = net.features(torch.sin(2 * math.pi * frequency_hz * time)[None])[0, :, 10]  # (M,) each
         band = 17
         assert math.hypot(re[band], im[band]) / abs(level[band]) == pytest.approx(1, abs=0.01)
         angles.append(math.atan2(im[band] / level[band], re[band] / level[band]))
@@ -110,9 +107,7 @@ def test_silence_and_padding_give_finite_tokens_and_gradients() -> None:
         (4010, 8000, [1, 1], (51,)),
     ],
 )
-def test_grid_is_the_number_of_tokens(
-    n_samples: int, rate_hz: int, strides: list[int], grid: tuple[int]
-) -> None:
+def test_grid_is_the_number_of_tokens(n_samples: int, rate_hz: int, strides: list[int], grid: tuple[int]) -> None:
     net = embedding(n_samples, sample_rate_hz=rate_hz, time_strides=strides)
     (re, im), _ = net(noise(2, n_samples))
     assert net.grid == grid
@@ -166,7 +161,7 @@ def test_bfloat16_autocast_keeps_tokens_close() -> None:
 
 def test_wrong_input_is_refused() -> None:
     with pytest.raises(UserError, match="embedding=stft needs a waveform"):
-        STFTEmbedding((3, 32, 32), 8, **SETTINGS)
+        STFTEmbedding(Spec(input_shape=(3, 32, 32), target="classes", n_outputs=2), 8, **SETTINGS)
     with pytest.raises(UserError, match="hop 400"):
         embedding(hop_s=0.05)
     with pytest.raises(UserError, match="n_mels 200"):

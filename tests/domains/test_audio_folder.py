@@ -127,9 +127,7 @@ def test_lazy_reading_gives_the_same_samples(classes: Path) -> None:
 def test_resampling_keeps_a_slow_tone_and_its_time() -> None:
     time_16k, time_8k = torch.arange(16000) / 16000, torch.arange(8000) / 8000
     found = fit_clip(torch.sin(2 * torch.pi * 300 * time_16k), 16000, 8000, 8000)
-    torch.testing.assert_close(
-        found[50:-50], torch.sin(2 * torch.pi * 300 * time_8k)[50:-50], atol=2e-3, rtol=0
-    )
+    torch.testing.assert_close(found[50:-50], torch.sin(2 * torch.pi * 300 * time_8k)[50:-50], atol=2e-3, rtol=0)
 
 
 def test_stereo_is_mixed_to_mono(classes: Path) -> None:
@@ -148,9 +146,7 @@ def test_holdout_takes_all_clips_of_a_value_and_frees_the_other_test_clips(tmp_p
         for k, s in enumerate(["train", "train", "train", "val", "val", "test", "test", "test"])
     ]
     index = write_index(tmp_path, "file,label,start,speaker,split\n" + "\n".join(rows))
-    parts = {
-        clip.line - 2: clip.split for clip in folder(tmp_path, index=index, holdout="speaker:theo").clips
-    }
+    parts = {clip.line - 2: clip.split for clip in folder(tmp_path, index=index, holdout="speaker:theo").clips}
     assert parts == {0: "train", 1: "test", 2: "train", 3: "test", 4: "val", 5: "test", 6: "train", 7: "test"}
     same = folder(tmp_path, index=index, holdout="speaker=theo")
     assert [clip.split for clip in same.clips] == [parts[k] for k in range(8)]
@@ -303,9 +299,7 @@ def test_streamed_wav_of_unknown_length_is_read(classes: Path) -> None:
         ("speech_commands12", "index.csv", (3132, 461, 571), 12, 16000),
     ],
 )
-def test_shared_sets_are_read_with_settings_alone(
-    name: str, index: str, sizes, n_classes: int, n_samples: int
-) -> None:
+def test_shared_sets_are_read_with_settings_alone(name: str, index: str, sizes, n_classes: int, n_samples: int) -> None:
     root = SHARED / name
     if not root.is_dir():
         pytest.skip(f"{root} is not on this machine")

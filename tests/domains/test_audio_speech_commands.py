@@ -46,9 +46,7 @@ def test_official_lists_make_the_splits(root: Path) -> None:
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 5, "val": 2, "test": 1}
     batch = next(iter(data.val_dataloader()))
     assert batch["y"].tolist() == [WORDS.index("cat"), WORDS.index("yes")]
-    torch.testing.assert_close(
-        batch["x"][:, [0, 14999, 15000]], torch.tensor([[0.25, 0.25, 0], [0.5, 0.5, 0]])
-    )
+    torch.testing.assert_close(batch["x"][:, [0, 14999, 15000]], torch.tensor([[0.25, 0.25, 0], [0.5, 0.5, 0]]))
 
 
 def test_incomplete_set_is_refused(root: Path) -> None:

@@ -21,9 +21,7 @@ def crops(image: torch.Tensor, pad: int, mode: str) -> list[torch.Tensor]:
     _, height, width = image.shape
     padded = pad_image(image[None], [pad] * 4, mode=mode)[0]
     shifted = [
-        padded[:, top : top + height, left : left + width]
-        for top in range(2 * pad + 1)
-        for left in range(2 * pad + 1)
+        padded[:, top : top + height, left : left + width] for top in range(2 * pad + 1) for left in range(2 * pad + 1)
     ]
     return shifted + [image.flip(-1) for image in shifted]
 

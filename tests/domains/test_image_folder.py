@@ -37,9 +37,7 @@ def fill(root: Path, n: int, classes: tuple[str, ...] = ("blue", "red")) -> Path
     for name in classes:
         (root / name).mkdir(parents=True, exist_ok=True)
         for i in range(n):
-            Image.new("RGB", (12, 10), (*COLOURS[name][:2], COLOURS[name][2] + i)).save(
-                root / name / f"{i}.png"
-            )
+            Image.new("RGB", (12, 10), (*COLOURS[name][:2], COLOURS[name][2] + i)).save(root / name / f"{i}.png")
     return root
 
 

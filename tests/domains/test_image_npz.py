@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from cvkan.domains.image.cache import cached_array
 from cvkan.domains.image.npz import ImageNpz
 from cvkan.domains.image.npz_file import NpzImages
 from cvkan.errors import DataUnavailableError, UserError
@@ -128,39 +127,6 @@ def test_second_reading_comes_from_the_cache_until_the_file_changes(tmp_path: Pa
     np.savez(tmp_path / "test.npz", **{**jpeg(4), "label": np.array([1, 1, 0, 0])})
     NpzImages(tmp_path / "test.npz").images(rows)
     assert len(list(cache.iterdir())) == 2
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:50], lambda data: b"", lambda data: data[:-80] + b"x" * 80]
-)
-def test_damaged_cache_file_is_computed_again(cache: Path, damage: Callable[[bytes], bytes]) -> None:
-    made = []
-
-    def make() -> np.ndarray:
-        made.append(1)
-        return np.arange(100)
-
-    cached_array("a", make)
-    path = cache / "a.npz"
-    path.write_bytes(damage(path.read_bytes()))
-    assert cached_array("a", make).tolist() == list(range(100))
-    assert cached_array("a", make).tolist() == list(range(100))
-    assert len(made) == 2
-    assert [path.name for path in cache.iterdir()] == ["a.npz"]  # no temporary file stays
-
-
-def test_changed_bytes_in_a_cache_file_are_noticed(cache: Path) -> None:
-    cached_array("a", lambda: np.zeros(1000, dtype=np.uint8))
-    data = bytearray((cache / "a.npz").read_bytes())
-    data[600] ^= 1
-    (cache / "a.npz").write_bytes(data)
-    assert cached_array("a", lambda: np.full(3, 5)).tolist() == [5, 5, 5]
-
-
-def test_unusable_cache_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert cached_array("a", lambda: np.arange(3)).tolist() == [0, 1, 2]
 
 
 def test_missing_file_names_the_folder_and_the_fix(tmp_path: Path) -> None:

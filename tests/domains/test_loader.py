@@ -7,9 +7,7 @@ from cvkan.domains.loader import EpochSampler, ResumableLoader
 
 
 def loader(**options) -> ResumableLoader:
-    return ResumableLoader(
-        TensorDataset(torch.arange(23)), batch_size=4, sampler=EpochSampler(23, seed=1), **options
-    )
+    return ResumableLoader(TensorDataset(torch.arange(23)), batch_size=4, sampler=EpochSampler(23, seed=1), **options)
 
 
 def test_order_is_a_permutation_fixed_by_seed_and_epoch() -> None:

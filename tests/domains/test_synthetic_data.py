@@ -76,9 +76,7 @@ def test_data_follow_the_data_seed_alone(make: Any) -> None:
 def test_batches_stay_complex_through_the_loader() -> None:
     data = hard(limit_train=32)
     batches = list(data.train_dataloader())
-    assert [(batch["x"].shape, batch["x"].dtype) for batch in batches] == [
-        ((16, 64, 16), torch.complex64)
-    ] * 2
+    assert [(batch["x"].shape, batch["x"].dtype) for batch in batches] == [((16, 64, 16), torch.complex64)] * 2
 
 
 @pytest.mark.parametrize(

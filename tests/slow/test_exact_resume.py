@@ -31,9 +31,7 @@ def test_run_killed_amid_an_epoch_resumes_bit_for_bit(tmp_path: Path) -> None:
 
     assert toy(tmp_path / "resumed", "--ckpt", last) == 0
 
-    expected, got = (
-        torch.load(tmp_path / name / "final.pt", weights_only=True) for name in ("whole", "resumed")
-    )
+    expected, got = (torch.load(tmp_path / name / "final.pt", weights_only=True) for name in ("whole", "resumed"))
     for name, value in expected.items():
         assert torch.equal(got[name], value), name
     histories = [(tmp_path / name / "metrics.csv").read_bytes() for name in ("whole", "resumed")]

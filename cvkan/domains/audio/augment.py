@@ -83,9 +83,7 @@ class WaveformAugment(nn.Module):
         """Add white or pink noise to some of the clips, (B, T) to (B, T)."""
         noise = torch.randn_like(x)
         spectrum = torch.fft.rfft(noise)
-        tilt = (
-            torch.arange(spectrum.shape[1], device=x.device).clamp_min(1).rsqrt()
-        )  # pink: power falls as 1/f
+        tilt = torch.arange(spectrum.shape[1], device=x.device).clamp_min(1).rsqrt()  # pink: power falls as 1/f
         pink = torch.fft.irfft(spectrum * tilt, x.shape[1])  # (B, T)
         noise = torch.where(torch.rand_like(x[:, :1]) < 0.5, noise, pink)
         power = x.square().mean(1, keepdim=True) * 10 ** (-_uniform(x, *self.noise_snr_db) / 10)

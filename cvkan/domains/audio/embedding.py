@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.errors import UserError
+from cvkan.spec import Spec
 
 # Mean band power that is taken for silence: below the rounding noise of 16-bit samples.
 SILENCE = 1e-9
@@ -33,9 +34,8 @@ class STFTEmbedding(nn.Module):
     independent of loudness.
 
     Args:
-        input_shape: (T,), one waveform.
+        spec: one waveform (T,) with its sampling rate.
         d_complex: complex channels D.
-        sample_rate_hz: sampling rate, Hz.
         win_s: length of the (Hann) window, s.
         hop_s: step from frame to frame, s.
         n_fft: length of the transform; None takes the power of two at or above the window.
@@ -64,10 +64,9 @@ class STFTEmbedding(nn.Module):
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
+        spec: Spec,
         d_complex: int,
         *,
-        sample_rate_hz: int,
         win_s: float,
         hop_s: float,
         n_fft: int | None,
@@ -81,13 +80,14 @@ class STFTEmbedding(nn.Module):
         freq_mask_bands: int,
     ) -> None:
         super().__init__()
-        if len(input_shape) != 1 or input_shape[0] is None:
+        sample_rate_hz = spec.sample_rate_hz
+        if len(spec.input_shape) != 1 or sample_rate_hz is None:
             raise UserError(
-                f"embedding=stft needs a waveform of known length, got samples of shape {tuple(input_shape)}",
+                f"embedding=stft needs a waveform of known sampling rate, got samples of shape {spec.input_shape}",
                 "embedding",
                 "Choose the embedding of this kind of data.",
             )
-        self.n_samples = input_shape[0]
+        self.n_samples = spec.input_shape[0]
         win, self.hop = round(win_s * sample_rate_hz), round(hop_s * sample_rate_hz)
         self.n_fft = 2 ** math.ceil(math.log2(max(win, 2))) if n_fft is None else n_fft
         if not 1 <= self.hop <= win <= self.n_fft or self.n_samples <= self.n_fft // 2:
@@ -168,9 +168,7 @@ class STFTEmbedding(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Level and level times phase advance, (B, T) to (B, 3, S, M)."""
         window, pad = self.window, nn.functional.pad
-        spectrum = torch.stft(
-            x, self.n_fft, self.hop, len(window), window, pad_mode="constant", return_complex=True
-        )
+        spectrum = torch.stft(x, self.n_fft, self.hop, len(window), window, pad_mode="constant", return_complex=True)
         spectrum = spectrum.transpose(1, 2)  # (B, S, F) complex64, the order in memory
         cross = pad(spectrum[:, 1:] * spectrum[:, :-1].conj(), (0, 0, 1, 0))
         advance = torch.view_as_real(cross).flatten(2) @ self.advance_weight  # (B, S, 2M), real from here

@@ -97,9 +97,7 @@ def fit_clip(samples: Tensor, rate_hz: int, sample_rate_hz: int, n_samples: int)
         from torchaudio.functional import resample
 
         # A second more than is kept would be resampled for nothing in a long recording.
-        samples = resample(
-            samples[: (n_samples * rate_hz) // sample_rate_hz + rate_hz], rate_hz, sample_rate_hz
-        )
+        samples = resample(samples[: (n_samples * rate_hz) // sample_rate_hz + rate_hz], rate_hz, sample_rate_hz)
     clip = samples.new_zeros(n_samples)
     kept = samples[:n_samples]
     clip[: len(kept)] = kept

@@ -32,9 +32,7 @@ from cvkan.errors import UserError
 class LazyClips(Dataset[Batch]):
     """A split whose clips are read when they are asked for; the same samples as a split held in memory."""
 
-    def __init__(
-        self, extents: list[tuple[Path, int, int, int]], y: Tensor, sample_rate_hz: int, n_samples: int
-    ):
+    def __init__(self, extents: list[tuple[Path, int, int, int]], y: Tensor, sample_rate_hz: int, n_samples: int):
         self.extents, self.y = extents, y  # extent: file, its rate in Hz, first sample, number of samples
         self.sample_rate_hz, self.n_samples = sample_rate_hz, n_samples
 
@@ -59,9 +57,7 @@ class LazyClips(Dataset[Batch]):
             samples = read_mono(path)
             for position in positions:
                 _, rate_hz, start, length = self.extents[position]
-                x[position] = fit_clip(
-                    samples[start : start + length], rate_hz, self.sample_rate_hz, self.n_samples
-                )
+                x[position] = fit_clip(samples[start : start + length], rate_hz, self.sample_rate_hz, self.n_samples)
         return TensorSplit(x=x, y=self.y)
 
 
@@ -127,9 +123,7 @@ class AudioFolder(DataModule):
         untrained = set(class_names) - {clip.label for clip in self.clips if clip.split == "train"}
         if untrained:
             names = ", ".join(sorted(untrained))
-            raise UserError(
-                f"no training clips of class {names}", folder, "Add some, or leave the class out."
-            )
+            raise UserError(f"no training clips of class {names}", folder, "Add some, or leave the class out.")
         self.clip_s, self.max_memory_gb = clip_s, max_memory_gb
         rate_hz = sample_rate_hz if sample_rate_hz is not None else read_header(self.clips[0].path).rate_hz
         self.rate_hz, self.n_samples = rate_hz, round(duration_s * rate_hz)
@@ -174,14 +168,10 @@ def existing_folder(root: str | None) -> Path:
         UserError: it is not set or not a folder.
     """
     if root is None:
-        raise UserError(
-            "no folder is given", "data.root", "Set data.root=DIR, the folder that the files are in."
-        )
+        raise UserError("no folder is given", "data.root", "Set data.root=DIR, the folder that the files are in.")
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise UserError(
-            "the folder does not exist", f"data.root={root}", "Set data.root to a folder that does."
-        )
+        raise UserError("the folder does not exist", f"data.root={root}", "Set data.root to a folder that does.")
     return folder
 
 

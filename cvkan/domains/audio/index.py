@@ -50,9 +50,7 @@ def scan_folder(root: Path) -> list[Clip]:
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
         found = "audio files but no class subfolders" if audio_files(root) else "no audio in the folder"
-        raise UserError(
-            found, root, "Put wav or flac files in one subfolder a class, or set data.index=FILE.csv."
-        )
+        raise UserError(found, root, "Put wav or flac files in one subfolder a class, or set data.index=FILE.csv.")
     if {p.name.lower() for p in folders} <= {
         "train",
         "training",
@@ -138,9 +136,7 @@ def hold_out(clips: list[Clip], rule: str) -> list[Clip]:
     """
     separator = min((s for s in ":=" if s in rule), key=rule.index, default=None)
     if separator is None:
-        raise UserError(
-            f"cannot read holdout {rule!r}", "data.holdout", "Write COLUMN:VALUE, such as speaker:theo."
-        )
+        raise UserError(f"cannot read holdout {rule!r}", "data.holdout", "Write COLUMN:VALUE, such as speaker:theo.")
     column, value = (part.strip() for part in rule.split(separator, 1))
     if column not in clips[0].columns:
         names = ", ".join(clips[0].columns) or "none (data.index is not set)"
@@ -175,9 +171,7 @@ def draw_splits(clips: list[Clip], fractions: dict[str, float], seed: int) -> li
             by_class[clip.label].append(position)
     result = list(clips)
     for label in sorted(by_class):
-        order = [
-            by_class[label][k] for k in torch.randperm(len(by_class[label]), generator=generator).tolist()
-        ]
+        order = [by_class[label][k] for k in torch.randperm(len(by_class[label]), generator=generator).tolist()]
         n_val, n_test = (round(fractions[name] * len(order)) for name in ("val", "test"))
         for place, position in enumerate(order):
             split = "val" if place < n_val else "test" if place < n_val + n_test else "train"
@@ -196,14 +190,10 @@ def _container(root: Path) -> Path | None:
     return files[0] if len(files) == 1 else None
 
 
-def _clip(
-    root: Path, index: Path, line: int, row: dict[str, str], audio_column: str, container: Path | None
-) -> Clip:
+def _clip(root: Path, index: Path, line: int, row: dict[str, str], audio_column: str, container: Path | None) -> Clip:
     where = f"{index}, line {line}"
     if None in row or None in row.values():
-        raise UserError(
-            "the row has not as many fields as the header", where, "Quote fields that hold a comma."
-        )
+        raise UserError("the row has not as many fields as the header", where, "Quote fields that hold a comma.")
     if not row["label"]:
         raise UserError("the label is empty", where, "Name the class of each clip.")
     split = row.get("split", "")
@@ -212,9 +202,7 @@ def _clip(
     path = root / row[audio_column]
     if not path.is_file() and container is not None:
         path = container
-    start, length, number = (
-        _whole_number(row.get(name, ""), name, where) for name in ("start", "length", "clip")
-    )
+    start, length, number = (_whole_number(row.get(name, ""), name, where) for name in ("start", "length", "clip"))
     if "start" in row:
         number = None
     return Clip(path, row["label"], split, start or 0, length, number, row, line)

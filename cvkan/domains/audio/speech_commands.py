@@ -98,9 +98,7 @@ class SpeechCommands(DataModule):
             augment=augment,
         )
         if root is None:
-            raise UserError(
-                "no folder is given", "data.root", "Set data.root=DIR, the folder of SpeechCommands."
-            )
+            raise UserError("no folder is given", "data.root", "Set data.root=DIR, the folder of SpeechCommands.")
         self.root, self.download, self.check_sizes = Path(root).expanduser(), download, check_sizes
         self.folder = self.root / "SpeechCommands" / VERSION
         self.spec = Spec((N_SAMPLES,), "classes", len(WORDS), WORDS, sample_rate_hz=SAMPLE_RATE_HZ)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cvkan.domains.audio.voice import N_SAMPLES, SAMPLE_RATE_HZ, WORDS, Speakers, synthesize
+from cvkan.domains.cache import cached_arrays
 from cvkan.domains.datamodule import Batch, DataModule, Dataset, Spec, TensorSplit
 from cvkan.errors import UserError
 
@@ -37,7 +34,6 @@ class AudioSynth(DataModule):
         n_speakers: speakers in all: 70 % train, 12 % val, the rest test.
         snr_db: range of the speech-to-noise ratio, dB.
         data_seed: seed of the clips; not the run's seed, so that all runs see the same ones.
-        cache_dir: folder for the generated clips; null uses the user's cache folder.
 
     Raises:
         UserError: a size is out of range.
@@ -52,7 +48,6 @@ class AudioSynth(DataModule):
         n_speakers: int,
         snr_db: tuple[float, float],
         data_seed: int,
-        cache_dir: str | None,
         batch_size: int,
         num_workers: int,
         seed: int,
@@ -67,9 +62,7 @@ class AudioSynth(DataModule):
             augment=augment,
         )
         if n_speakers < 10:
-            raise UserError(
-                f"n_speakers must be at least 10, got {n_speakers}", "data.n_speakers", "Raise it."
-            )
+            raise UserError(f"n_speakers must be at least 10, got {n_speakers}", "data.n_speakers", "Raise it.")
         if min(n_train, n_val, n_test) < len(WORDS):
             raise UserError(
                 f"each split needs at least {len(WORDS)} clips, got {n_train}, {n_val}, {n_test}",
@@ -77,30 +70,19 @@ class AudioSynth(DataModule):
                 "Raise the smallest.",
             )
         if len(snr_db) != 2 or snr_db[0] > snr_db[1]:
-            raise UserError(
-                f"snr_db must be [low, high], got {list(snr_db)}", "data.snr_db", "Give two numbers."
-            )
+            raise UserError(f"snr_db must be [low, high], got {list(snr_db)}", "data.snr_db", "Give two numbers.")
         self.sizes = (n_train, n_val, n_test)
         self.n_speakers, self.snr_db, self.data_seed = (
             n_speakers,
             (float(snr_db[0]), float(snr_db[1])),
             data_seed,
         )
-        self.cache_dir = user_cache_dir() if cache_dir is None else Path(cache_dir)
         self.spec = Spec((N_SAMPLES,), "classes", len(WORDS), tuple(WORDS), sample_rate_hz=SAMPLE_RATE_HZ)
 
-    @property
-    def cache_file(self) -> Path:
-        """Where the clips of these settings are kept; the name holds a hash of all that they depend on."""
+    def load_splits(self) -> dict[str, Dataset[Batch]]:
         settings = [VERSION, self.sizes, self.n_speakers, self.snr_db, self.data_seed]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-        return self.cache_dir / f"audio_synth-{key}.npz"
-
-    def load_splits(self) -> dict[str, Dataset[Batch]]:
-        arrays = _load(self.cache_file, self.sizes)
-        if arrays is None:
-            arrays = self._generate()
-            _save(self.cache_file, arrays)
+        arrays = cached_arrays(f"audio_synth-{key}", self._generate)
         return {
             name: TensorSplit(
                 x=torch.from_numpy(arrays[f"{name}_x"]).float() / 32768,
@@ -131,39 +113,3 @@ def speaker_split(n_speakers: int) -> tuple[Tensor, Tensor, Tensor]:
     n_train, n_val = round(0.7 * n_speakers), round(0.12 * n_speakers)
     train, val, test = torch.arange(n_speakers).split([n_train, n_val, n_speakers - n_train - n_val])
     return train, val, test
-
-
-def user_cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/cvkan``, or ``~/.cache/cvkan``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "cvkan"
-
-
-def _load(path: Path, sizes: tuple[int, ...]) -> dict[str, np.ndarray] | None:
-    """The cached arrays, or None where the file is missing, damaged or not what it should be."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}  # zip checks each array's CRC-32
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
-    expected: dict[str, tuple[tuple[int, ...], str]] = {
-        f"{name}_x": ((n, N_SAMPLES), "int16") for name, n in zip(SPLITS, sizes, strict=True)
-    }
-    expected |= {f"{name}_y": ((n,), "int64") for name, n in zip(SPLITS, sizes, strict=True)}
-    return arrays if {key: (a.shape, str(a.dtype)) for key, a in arrays.items()} == expected else None
-
-
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write the cache by rename; a folder that cannot be written only means generating again next time."""
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -97,9 +97,7 @@ class Speakers:
         return Speakers(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def synthesize(
-    words: Tensor, voices: Speakers, snr_db: tuple[float, float], generator: torch.Generator
-) -> Tensor:
+def synthesize(words: Tensor, voices: Speakers, snr_db: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Say one word a clip.
 
     Args:
@@ -122,12 +120,7 @@ def synthesize(
     voiced = _pulses(voices.f0_hz, generator) + voices.breath[:, None] * white[0]
     tilt = 10 ** (voices.tilt_db[:, None] * octaves / 20)  # (B, F)
     response = _formant_response(f_hz, tracks["formants_hz"]) * tilt[..., None]  # (B, F, M) complex
-    band = (
-        ((f_hz[:, None] - tracks["centre_hz"][:, None]) / tracks["width_hz"][:, None])
-        .square()
-        .mul(-0.5)
-        .exp()
-    )
+    band = ((f_hz[:, None] - tracks["centre_hz"][:, None]) / tracks["width_hz"][:, None]).square().mul(-0.5).exp()
 
     microphone = 10 ** (_uniform((len(words), 1), -3, 3, generator) * octaves / 20)  # (B, F)
     spectrum = _stft(voiced) * _unit_power(response) * tracks["voicing"][:, None]
@@ -227,9 +220,7 @@ def _record(speech: Tensor, snr_db: tuple[float, float], generator: torch.Genera
     slope = -0.5 * torch.rand(n, 1, generator=generator)
     noise = torch.fft.irfft(spectrum * torch.arange(spectrum.shape[1]).clamp_min(50) ** slope, N_SAMPLES)
     ratio_db = _uniform((n, 1), *snr_db, generator)
-    gain = (
-        speech.square().mean(1, keepdim=True) / noise.square().mean(1, keepdim=True) * 10 ** (-ratio_db / 10)
-    )
+    gain = speech.square().mean(1, keepdim=True) / noise.square().mean(1, keepdim=True) * 10 ** (-ratio_db / 10)
     mixed = speech + gain.sqrt() * noise
     peak = 10 ** (_uniform((n, 1), -20, -1, generator) / 20)
     return mixed * (peak / mixed.abs().amax(1, keepdim=True))

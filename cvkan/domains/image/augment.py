@@ -35,13 +35,9 @@ class ImageAugment(nn.Module):
         super().__init__()
         for name, value in (("pad", pad), ("cutout", cutout)):
             if value < 0:
-                raise UserError(
-                    f"{name} must not be negative, got {value}", f"data.augment.{name}", "Set 0 or more."
-                )
+                raise UserError(f"{name} must not be negative, got {value}", f"data.augment.{name}", "Set 0 or more.")
         if not 0 <= flip <= 1:
-            raise UserError(
-                f"flip must be a probability, got {flip}", "data.augment.flip", "Set a number from 0 to 1."
-            )
+            raise UserError(f"flip must be a probability, got {flip}", "data.augment.flip", "Set a number from 0 to 1.")
         if padding not in PADDINGS:
             raise UserError(
                 f"unknown padding {padding!r}",
@@ -72,9 +68,7 @@ class ImageAugment(nn.Module):
         columns = torch.arange(width, device=x.device).expand(n, -1)  # (B, W)
         mirrored = torch.rand(n, 1, device=x.device) < self.flip
         columns = torch.where(mirrored, width - 1 - columns, columns) + shift[1]
-        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-            :, None, :
-        ]
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
         rows, columns = _fold(rows, height), _fold(columns, width)
         source = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)  # (B, H W)
         moved = x.flatten(2).gather(2, source[:, None].expand(-1, channels, -1)).view_as(x)  # (B, C, H, W)

@@ -98,6 +98,4 @@ def stratified_split(labels: Tensor, fractions: dict[str, float], seed: int) -> 
 def check_fraction(name: str, value: float) -> None:
     """Raise UserError unless the share ``data.<name>`` of a split is between 0 and 1, both excluded."""
     if not 0 < value < 1:
-        raise UserError(
-            f"{name} must be between 0 and 1, got {value}", f"data.{name}", "Set a share such as 0.1."
-        )
+        raise UserError(f"{name} must be between 0 and 1, got {value}", f"data.{name}", "Set a share such as 0.1.")

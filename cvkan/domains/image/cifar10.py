@@ -98,8 +98,6 @@ class CIFAR10(ImageData):
                 FIX,
             ) from error
         except RuntimeError as error:  # torchvision's "not found or corrupted"
-            raise DataUnavailableError(
-                "CIFAR-10 is missing or damaged", f"data.root={self.root}", FIX
-            ) from error
+            raise DataUnavailableError("CIFAR-10 is missing or damaged", f"data.root={self.root}", FIX) from error
         images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()  # (n, 3, 32, 32)
         return images, torch.tensor(part.targets)

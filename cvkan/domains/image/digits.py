@@ -41,9 +41,7 @@ class Digits(ImageData):
             augment=augment,
         )
         self.split_seed = split_seed
-        self.spec = Spec(
-            input_shape=(1, 8, 8), target="classes", n_outputs=10, class_names=tuple("0123456789")
-        )
+        self.spec = Spec(input_shape=(1, 8, 8), target="classes", n_outputs=10, class_names=tuple("0123456789"))
 
     def load_splits(self) -> dict[str, Dataset[Batch]]:
         from sklearn.datasets import load_digits

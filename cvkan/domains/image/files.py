@@ -46,9 +46,7 @@ class ImageFiles(Dataset[Batch]):
 
     def subset(self, rows: Tensor) -> ImageFiles:
         """The given rows, in their order."""
-        return ImageFiles(
-            [self.paths[row] for row in rows.tolist()], self.labels[rows], self.size, self.channels
-        )
+        return ImageFiles([self.paths[row] for row in rows.tolist()], self.labels[rows], self.size, self.channels)
 
     def _decode(self, index: int) -> Tensor:
         return decode_image(self.paths[index], self.size, self.channels)
@@ -78,9 +76,7 @@ def decode_image(path: Path, size: int, channels: int) -> Tensor:
             square = ImageOps.fit(upright.convert(mode), (size, size), Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         reason = "it is not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise UserError(
-            f"the image cannot be decoded: {reason}", path, "Replace the file or remove it."
-        ) from error
+        raise UserError(f"the image cannot be decoded: {reason}", path, "Replace the file or remove it.") from error
     pixels = torch.from_numpy(np.array(square))
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()  # (C, S, S)
 

@@ -64,9 +64,7 @@ class ImageFolder(ImageData):
             augment=augment,
         )
         if image_size < 1:
-            raise UserError(
-                f"image_size must be at least 1, got {image_size}", "data.image_size", "Set pixels."
-            )
+            raise UserError(f"image_size must be at least 1, got {image_size}", "data.image_size", "Set pixels.")
         if channels not in MODES:
             raise UserError(
                 f"channels must be 1 or 3, got {channels}", "data.channels", "Set 1 for grey, 3 for colour."
@@ -118,14 +116,10 @@ class ImageFolder(ImageData):
         """All images of a folder's class subfolders."""
         unknown = [path.name for path in subfolders(folder) if path.name not in self.class_names]
         if unknown:
-            raise UserError(
-                f"class {unknown[0]} is not among those of train", folder, "Use the same class folders."
-            )
+            raise UserError(f"class {unknown[0]} is not among those of train", folder, "Use the same class folders.")
         groups = [image_files(folder / name) for name in self.class_names]
         labels = torch.arange(len(groups)).repeat_interleave(torch.tensor([len(group) for group in groups]))
-        return ImageFiles(
-            [path for group in groups for path in group], labels, self.image_size, self.channels
-        )
+        return ImageFiles([path for group in groups for path in group], labels, self.image_size, self.channels)
 
     def _cut(self, files: ImageFiles, shares: dict[str, float]) -> dict[str, Dataset[Batch]]:
         parts = stratified_split(files.labels, shares, self.split_seed)
@@ -140,7 +134,5 @@ def _class_names(folder: Path) -> tuple[str, ...]:
         raise UserError(f"the folder has {found}", folder, LAYOUT)
     empty = [path for path in classes if not image_files(path)]
     if empty:
-        raise UserError(
-            "the class folder holds no image", empty[0], f"Add {', '.join(sorted(SUFFIXES))} or remove it."
-        )
+        raise UserError("the class folder holds no image", empty[0], f"Add {', '.join(sorted(SUFFIXES))} or remove it.")
     return tuple(path.name for path in classes)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvkan.domains.image.cache import cached_array, file_sha256
+from cvkan.domains.cache import cached_arrays, file_sha256
 from cvkan.errors import DataUnavailableError, UserError
 
 LAYOUT = "Save x uint8 (n, H, W, C), or jpeg uint8 with offset (n + 1,), and y integer (n,)."
@@ -77,7 +77,7 @@ class NpzImages:
         if self._pixels is not None:
             return self._pixels[rows]
         key = hashlib.sha256(file_sha256(self.path).encode() + rows.numpy().tobytes()).hexdigest()
-        array = cached_array(f"jpeg-{key[:32]}", lambda: self._decode(rows).numpy())
+        array = cached_arrays(f"jpeg-{key[:32]}", lambda: {"images": self._decode(rows).numpy()})["images"]
         return torch.from_numpy(array)
 
     def _decode(self, rows: Tensor) -> Tensor:
@@ -112,9 +112,7 @@ class NpzImages:
             return decode_jpeg(self._blob[self._offsets[row] : self._offsets[row + 1]], mode=modes[channels])
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise self._error(
-                f"image {row} is not a whole JPEG file: {reason}", "Replace the file."
-            ) from error
+            raise self._error(f"image {row} is not a whole JPEG file: {reason}", "Replace the file.") from error
 
     def _names(self, classes: np.ndarray | None) -> tuple[str, ...]:
         if classes is None:
@@ -157,9 +155,7 @@ class NpzImages:
                 "Convert values in 0..1 with (255 * x).round().astype('uint8').",
             )
         if len(images) != len(self.labels):
-            raise self._error(
-                f"{len(images)} images but {len(self.labels)} labels", "Save one label an image."
-            )
+            raise self._error(f"{len(images)} images but {len(self.labels)} labels", "Save one label an image.")
         if images.ndim == 3:
             images = images[:, None]  # (n, 1, H, W)
         elif images.ndim == 4 and images.shape[-1] in (1, 3):

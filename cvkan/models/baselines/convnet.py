@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cvkan.spec import Spec
+
 
 class ConvNet(nn.Module):
     """The stem of ``conv_stem``, then residual depthwise-separable blocks, mean pooling, linear head.
 
     Each block: 7x7 depthwise convolution, batch norm, 1x1 up, GELU, 1x1 down (Liu et al., "A ConvNet for
-    the 2020s", 2022, with batch norm). Same stem, same number of tokens as :class:`cvkan.core.embedding.ConvStem`.
+    the 2020s", 2022, with batch norm). Same stem, same number of tokens as :class:`cvkan.models.embedding.ConvStem`.
 
     Args:
-        input_shape: (C, H, W).
-        n_outputs: logits K.
-        per_token: must be False.
+        spec: images (C, H, W), one label a sample.
         d_model: channels.
         n_layers: blocks.
         stem_stride: stride of the second stem convolution.
@@ -31,9 +31,7 @@ class ConvNet(nn.Module):
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
-        n_outputs: int,
-        per_token: bool,
+        spec: Spec,
         *,
         d_model: int,
         n_layers: int,
@@ -43,20 +41,20 @@ class ConvNet(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        if len(input_shape) != 3 or per_token:
+        if len(spec.input_shape) != 3 or spec.per_token:
             raise ValueError(
                 f"model=convnet classifies images (channels, height, width), got samples of shape "
-                f"{tuple(input_shape)}; choose domain=image or another model"
+                f"{spec.input_shape}; choose domain=image or another model"
             )
         self.stem = nn.Sequential(
-            nn.Conv2d(input_shape[0], d_model, 3, padding=1, bias=False),
+            nn.Conv2d(spec.input_shape[0], d_model, 3, padding=1, bias=False),
             nn.BatchNorm2d(d_model),
             nn.GELU(),
             nn.Conv2d(d_model, d_model, 3, stride=stem_stride, padding=1),
         )
         self.blocks = nn.Sequential(*(ConvBlock(d_model, kernel_size, expansion) for _ in range(n_layers)))
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(d_model, n_outputs)
+        self.head = nn.Linear(d_model, spec.n_outputs)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""

@@ -1,7 +1,7 @@
 """From a sample to complex tokens.
 
-An embedding is built as ``Embedding(input_shape, d_complex)`` with the shape of one sample, knows the layout of
-its tokens (``grid``) before any data arrives, and maps ``(x, mask)`` to ``(planes (B, N, D), mask)``.
+An embedding is built as ``Embedding(spec, d_complex)`` from what a sample looks like, knows the layout of its
+tokens (``grid``) before any data arrives, and maps ``(x, mask)`` to ``(planes (B, N, D), mask)``.
 
 Legend: B batch, N tokens, D complex channels, C image channels.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core.polar import Planes, as_planes
+from cvkan.spec import Spec
 
 Tokens = tuple[Planes, Tensor | None]
 
@@ -22,16 +23,17 @@ class IdentityEmbedding(nn.Module):
     """Complex input (B, N, D) is its own tokens.
 
     Args:
-        input_shape: (N, D).
+        spec: samples of shape (N, D), complex.
         d_complex: must equal D.
 
     Raises:
         ValueError: the input is not complex tokens of ``d_complex`` channels.
     """
 
-    def __init__(self, input_shape: tuple[int, ...], d_complex: int) -> None:
+    def __init__(self, spec: Spec, d_complex: int) -> None:
         super().__init__()
-        if len(input_shape) != 2 or input_shape[1] != d_complex:
+        input_shape = spec.input_shape
+        if not spec.is_complex or len(input_shape) != 2 or input_shape[1] != d_complex:
             raise ValueError(
                 f"embedding=identity needs complex tokens (n_tokens, d_complex={d_complex}), got samples of shape "
                 f"{tuple(input_shape)}; set model.d_complex to the channels of the data or choose another embedding"
@@ -47,7 +49,7 @@ class PatchEmbedding(nn.Module):
     """Non-overlapping square patches, each by one complex linear map.
 
     Args:
-        input_shape: (C, H, W).
+        spec: samples of shape (C, H, W).
         d_complex: channels D.
         patch_size: edge of a patch, in pixels.
 
@@ -55,9 +57,9 @@ class PatchEmbedding(nn.Module):
         ValueError: the input is no image, or its edges are no multiples of ``patch_size``.
     """
 
-    def __init__(self, input_shape: tuple[int, ...], d_complex: int, patch_size: int) -> None:
+    def __init__(self, spec: Spec, d_complex: int, patch_size: int) -> None:
         super().__init__()
-        channels, height, width = image_shape(input_shape, "patch")
+        channels, height, width = image_shape(spec, "patch")
         if height % patch_size or width % patch_size:
             raise ValueError(
                 f"patches of {patch_size} pixels do not tile images of {height} x {width}; "
@@ -80,7 +82,7 @@ class ConvStem(nn.Module):
     confine every phase to one quadrant. As many layers have stride 2 as ``max_tokens`` asks for, the last ones.
 
     Args:
-        input_shape: (C, H, W).
+        spec: samples of shape (C, H, W).
         d_complex: channels D.
         n_layers: convolutions.
         max_tokens: upper bound on the number of tokens N.
@@ -89,15 +91,15 @@ class ConvStem(nn.Module):
         ValueError: the input is no image, or ``n_layers`` strides of 2 cannot reach ``max_tokens``.
     """
 
-    def __init__(self, input_shape: tuple[int, ...], d_complex: int, n_layers: int, max_tokens: int) -> None:
+    def __init__(self, spec: Spec, d_complex: int, n_layers: int, max_tokens: int) -> None:
         super().__init__()
-        channels, height, width = image_shape(input_shape, "conv_stem")
+        channels, height, width = image_shape(spec, "conv_stem")
         n_strided = 0
         while height * width > max_tokens and n_strided <= n_layers:
             height, width, n_strided = (height + 1) // 2, (width + 1) // 2, n_strided + 1
         if n_strided > n_layers:
             raise ValueError(
-                f"{n_layers} layers of stride 2 cannot bring images of {tuple(input_shape)} to {max_tokens} tokens; "
+                f"{n_layers} layers of stride 2 cannot bring images of {spec.input_shape} to {max_tokens} tokens; "
                 "raise embedding.n_layers or embedding.max_tokens"
             )
         self.grid = (height, width)
@@ -123,12 +125,12 @@ def grid_to_planes(x: Tensor) -> Planes:
     return re, im
 
 
-def image_shape(input_shape: tuple[int, ...], embedding: str) -> tuple[int, int, int]:
+def image_shape(spec: Spec, embedding: str) -> tuple[int, int, int]:
     """(C, H, W), or a ``ValueError`` if the samples are no images."""
-    if len(input_shape) != 3:
+    if len(spec.input_shape) != 3:
         raise ValueError(
             f"embedding={embedding} needs images (channels, height, width), got samples of shape "
-            f"{tuple(input_shape)}; choose the domain or the embedding that fits the data"
+            f"{spec.input_shape}; choose the domain or the embedding that fits the data"
         )
-    channels, height, width = input_shape
+    channels, height, width = spec.input_shape
     return channels, height, width

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from cvkan.atomic import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -31,38 +32,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def cached_array(name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array ``name`` from the cache, or from ``make`` (then stored for the next time).
+def cached_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays stored as ``name`` in the cache, or those of ``make`` (then stored for the next time).
 
     Args:
         name: file name without suffix; it must identify the content, e.g. by a hash of all it is made from.
-        make: computes the array.
+        make: computes the arrays.
     """
     path = cache_folder() / f"{name}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
-            return file["array"]  # the zip container checks a CRC of the content
+            return dict(file)  # the zip container checks a CRC of the content
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         log.info("cache file %s is not readable (%s): computing it again", path, error)
-    array = make()
+    arrays = make()
     try:
-        _write(path, array)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            np.savez(file, **arrays)
     except OSError as error:
         log.info("cache folder %s is not writable (%s): continuing without it", path.parent, error)
-    return array
-
-
-def _write(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, array=array)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    return arrays
