@@ -42,3 +42,15 @@ class Interrupted(BaseException):
         self.signum, self.last_checkpoint = signum, last_checkpoint
         self.exit_code = 128 + signum
         super().__init__(f"interrupted by signal {signum}")
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line.
+
+    An error raised in a data loader's process arrives with that process's traceback for a message; what it
+    said itself stands at the end.
+    """
+    text = str(error)
+    if "Original Traceback" in text:
+        text = text.rpartition(f"{type(error).__name__}: ")[2]
+    return " ".join(text.split())

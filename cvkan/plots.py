@@ -59,7 +59,7 @@ def confusion_matrix(counts: Tensor, names: Sequence[str]) -> Figure:
         for (row, column), count in np.ndenumerate(counts_array):
             if count:
                 colour = "white" if share[row, column] > 0.5 else "black"
-                axis.text(column, row, int(count), ha="center", va="center", color=colour, fontsize=8)
+                axis.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     return figure
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -109,13 +110,13 @@ class RunDirectory:
             remove_leftovers(folder)
         self.write_json("run.json", {**dict.fromkeys(RECORD_KEYS), **versions(), **record, "status": "running"})
 
-    def finish(self, status: Status, error: str | None = None, **figures: Any) -> None:
+    def finish(self, status: Status, error: str | None, figures: Mapping[str, Any]) -> None:
         """Complete ``run.json``.
 
         Args:
             status: how the run ended.
             error: one line that says what went wrong; None for a completed run.
-            **figures: ``fit_seconds``, ``samples_per_second``, ``peak_memory_bytes`` and any other figure.
+            figures: ``fit_seconds``, ``samples_per_second``, ``peak_memory_bytes`` and any other figure.
         """
         record = json.loads(self.run_json.read_text()) if self.run_json.exists() else dict.fromkeys(RECORD_KEYS)
         self.write_json("run.json", {**record, **figures, "status": status, "error": error})

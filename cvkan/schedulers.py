@@ -1,4 +1,4 @@
-"""Learning-rate schedules over the whole run, stepped once a batch; all built as ``schedule(optimizer, total_steps)``."""
+"""Learning-rate schedules over the whole run, stepped once a batch; built as ``schedule(optimizer, total_steps)``."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from cvkan.callbacks.progress import progress_callback
 from cvkan.callbacks.step_seed import StepSeed
 from cvkan.callbacks.throughput import Throughput
 from cvkan.checkpointing import AtomicCheckpointIO, read_checkpoint
-from cvkan.errors import DivergedError, UserError
+from cvkan.errors import DivergedError, Interrupted, UserError, one_line
 from cvkan.run_directory import RunDirectory, device_name
 from cvkan.tasks.base import Task
 
@@ -48,6 +48,9 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     task = build.build_task(cfg, data)
     if resumed is not None:
         check_weights(resumed["state_dict"], task, cfg.ckpt)
+    # Missing or faulty data is found here, before there is a run to speak of.
+    data.prepare_data()
+    data.setup()
     run = RunDirectory(cfg.output_dir)
     config = repeatable(cfg)
     checkpoint = RunCheckpoint(run, cfg.domain.monitor, cfg.domain.mode, cfg.domain.name, config)
@@ -78,31 +81,25 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             "seed": cfg.seed,
             "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
             "data_source": cfg.data["_target_"],
+            "data_fingerprint": data.fingerprint(),
         }
     )
     try:
         with stop.listening():
-            data.prepare_data()
-            data.setup()
-            fingerprint = data.fingerprint()
             trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
             (tested,) = trainer.test(task, datamodule=data, ckpt_path=run.best, weights_only=True, verbose=False)
             metrics = final_metrics(tested, task, checkpoint)
             run.write_json("metrics.json", metrics)
-            run.finish("completed", data_fingerprint=fingerprint, **throughput.figures())
+            run.finish("completed", None, throughput.figures())
             report.write(run, task)
     except BaseException as error:
         failed = isinstance(error, Exception)
-        message = f"{type(error).__name__}: {error}" if failed and not is_expected(error) else str(error)
-        run.finish("failed" if failed else "interrupted", error=message, **throughput.figures())
+        speaks_for_itself = isinstance(error, (UserError, DivergedError, Interrupted))
+        message = one_line(error) if speaks_for_itself else f"{type(error).__name__}: {one_line(error)}"
+        run.finish("failed" if failed else "interrupted", message, throughput.figures())
         raise
     report.print_table(run)
     return metrics
-
-
-def is_expected(error: BaseException) -> bool:
-    """An error that speaks for itself, without the name of its class."""
-    return isinstance(error, (UserError, DivergedError))
 
 
 def final_metrics(tested: Any, task: Task, checkpoint: RunCheckpoint) -> dict[str, Any]:

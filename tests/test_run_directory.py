@@ -49,7 +49,7 @@ def test_record_runs_then_finishes(tmp_path: Path) -> None:
     assert (record["status"], record["seed"], record["error"]) == ("running", 0, None)
     assert record["torch_version"] == torch.__version__
     assert list(run.checkpoints.iterdir()) == []
-    run.finish("failed", error="it broke", fit_seconds=1.5)
+    run.finish("failed", "it broke", {"fit_seconds": 1.5})
     record = json.loads(run.run_json.read_text())
     assert (record["status"], record["error"], record["fit_seconds"], record["seed"]) == (
         "failed",

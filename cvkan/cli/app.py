@@ -5,14 +5,17 @@ Nothing here imports torch: help, ``--cfg``, ``--info``, completion and refused 
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvkan.errors import DivergedError, Interrupted, UserError
+from cvkan.errors import DivergedError, Interrupted, UserError, one_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,6 +47,8 @@ def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) 
 
     def guarded(cfg: DictConfig) -> None:
         codes.append(report_errors(lambda: job(cfg), debug=bool(cfg.get("debug"))))
+        if codes[-1] == UserError.exit_code:
+            discard_empty_run()
 
     guarded.__module__ = job.__module__  # hydra names the job's log after it
     main = hydra.main(version_base="1.3", config_path="pkg://cvkan.conf", config_name=config_name)(guarded)
@@ -58,14 +63,13 @@ def report_errors(work: Callable[[], None], debug: bool) -> int:
     except UserError as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return UserError.exit_code
     except DivergedError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return DivergedError.exit_code
     except Interrupted as error:
-        if error.last_checkpoint is not None:
-            print(f"interrupted; go on with ckpt={error.last_checkpoint}", file=sys.stderr)
+        print(f"interrupted{resume_hint(error.last_checkpoint)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -74,6 +78,34 @@ def report_errors(work: Callable[[], None], debug: bool) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def resume_hint(last_checkpoint: Path | None) -> str:
+    """The command that goes on with an interrupted run."""
+    if last_checkpoint is None:
+        return " before the first checkpoint"
+    kept = [argument for argument in sys.argv[1:] if not argument.startswith(("ckpt=", "output_dir="))]
+    return f"; go on with: {shlex.join([Path(sys.argv[0]).name, *kept, f'ckpt={last_checkpoint}'])}"
+
+
+def discard_empty_run() -> None:
+    """Remove the folder Hydra has made for a job that was refused before it became a run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if (folder / "run.json").exists():
+        return
+    logging.shutdown()  # the log file of this job, empty, is still open
+    shutil.rmtree(folder / ".hydra", ignore_errors=True)
+    for log_file in folder.glob("*.log"):
+        log_file.unlink()
+    # Its own folder and those above it that it was made with, as far as they are empty; never the user's own.
+    here = Path.cwd().resolve()
+    for path in (folder, *(parent for parent in folder.resolve().parents if here in parent.parents)):
+        try:
+            path.rmdir()
+        except OSError:
+            return
 
 
 def _explained(main: Callable[[], None], config_name: str, arguments: list[str]) -> None:

@@ -147,7 +147,8 @@ def _check_used(cfg: DictConfig, typed_key: str) -> None:
     group = re.split(r"[.@]", typed_key.lstrip("+~"))[0]
     if group not in ("embedding", "block", "psi", "aggregation", "norm", "pooling"):
         return
-    used, todo = set(), ["model"]
+    used: set[str] = set()
+    todo = ["model"]
     while todo:
         text = OmegaConf.to_yaml(cfg[todo.pop()], resolve=False)
         found = {name for name in re.findall(r"\$\{(\w+)", text) if name in cfg} - used

@@ -5,8 +5,9 @@ Legend: B batch, N tokens, D complex channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -28,6 +29,19 @@ class LayerTrace:
     gain: Tensor
 
 
+class Block(nn.Module):
+    """Base of all blocks, built as ``Block(d_complex, n_layers, n_heads, grid)``."""
+
+    @complex_in_complex_out
+    def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
+        """Planes (B, N, D) to planes (B, N, D); mask (B, N), 1 = valid. Complex in, complex out."""
+        return self.polarize(z, mask)[0]
+
+    def polarize(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor]:
+        """As :meth:`forward`, with the gain (B, N, D) in (0, 2) of each token: the polarization map of this layer."""
+        raise NotImplementedError
+
+
 class PolarBackbone(nn.Module):
     """z -> block_L(... block_1(z)).
 
@@ -42,9 +56,7 @@ class PolarBackbone(nn.Module):
         ValueError: ``n_layers`` is not positive.
     """
 
-    def __init__(
-        self, d_complex: int, n_layers: int, n_heads: int, grid: Grid, block: Callable[..., nn.Module]
-    ) -> None:
+    def __init__(self, d_complex: int, n_layers: int, n_heads: int, grid: Grid, block: Callable[..., Block]) -> None:
         super().__init__()
         if n_layers < 1:
             raise ValueError(f"n_layers must be at least 1, got {n_layers}")
@@ -64,7 +76,7 @@ class PolarBackbone(nn.Module):
         """As :meth:`forward`, keeping every layer's stream and gains, for analysis and plots."""
         z = masked(z, mask)
         layers = []
-        for block in self.blocks:
+        for block in cast(Iterable[Block], self.blocks):
             z, gain = block.polarize(z, mask)
             layers.append(LayerTrace(z, gain))
         return layers

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core.aggregation import Aggregation, Grid, SumAggregation, agreement
+from cvkan.core.backbone import Block
 from cvkan.core.fused import Mix
 from cvkan.core.linear import ComplexLinear, RealScale, complex_dropout
 from cvkan.core.norm import PreRMSNorm
 from cvkan.core.polar import Planes, at_least_float32, complex_in_complex_out, gain_rotate, relative_phase
-from cvkan.core.univariate import Harmonic, PolynomialPsi
+from cvkan.core.univariate import Harmonic, PolynomialPsi, Psi
 
 
 class PolarAct(nn.Module):
@@ -34,7 +35,7 @@ class PolarAct(nn.Module):
     def __init__(
         self,
         d_complex: int,
-        psi: Callable[..., nn.Module] = PolynomialPsi,
+        psi: Callable[..., Psi] = PolynomialPsi,
         n_harmonics: int = 2,
         first_cosine: float = 1.0,
     ) -> None:
@@ -59,7 +60,7 @@ class Gate(nn.Module):
         bias: logit at the start; 0 gives g = 1.
     """
 
-    def __init__(self, d_complex: int, psi: Callable[..., nn.Module], bias: float = 0.0) -> None:
+    def __init__(self, d_complex: int, psi: Callable[..., Psi], bias: float = 0.0) -> None:
         super().__init__()
         self.psi_token = psi(d_complex)
         self.psi_context = psi(d_complex)
@@ -79,7 +80,7 @@ class Gate(nn.Module):
         return logit if extra is None else logit + extra
 
 
-class PolarBlock(nn.Module):
+class PolarBlock(Block):
     """One layer: token interaction through a context, then channel mixing, both residual.
 
     ::
@@ -117,7 +118,7 @@ class PolarBlock(nn.Module):
         grid: Grid,
         aggregations: Mapping[str, Callable[..., Aggregation]],
         norm: Callable[..., nn.Module] = PreRMSNorm,
-        psi: Callable[..., nn.Module] = PolynomialPsi,
+        psi: Callable[..., Psi] = PolynomialPsi,
         expansion: float = 1.0,
         agreement_gain: float = 6.0,
         agreement_threshold: float = 0.3,
@@ -146,13 +147,8 @@ class PolarBlock(nn.Module):
         self.mixing_out = ComplexLinear(d_hidden, d_complex, gain=0.2)
         self.mixing_scale = RealScale(d_complex, layer_scale)
 
-    @complex_in_complex_out
-    def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
-        """Planes (B, N, D) to planes (B, N, D); mask (B, N), 1 = valid."""
-        return self.polarize(z, mask)[0]
-
     def polarize(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor]:
-        """As :meth:`forward`, with the token gain g_V (B, N, D): the polarization map of this layer."""
+        """Planes (B, N, D) to planes (B, N, D), with the token gain g_V (B, N, D); mask (B, N), 1 = valid."""
         branch, gain = self.interact(self.interaction_norm(z), mask)
         branch = self.interaction_out(self.interaction_act(branch))
         z = self.interaction_scale(complex_dropout(branch, self.dropout, self.training), z)

@@ -12,7 +12,20 @@ from cvkan.core.fused import Fourier, Polynomial
 from cvkan.core.polar import Planes, log_magnitude, polar_coordinates, squared_magnitude, unit_phase
 
 
-class PolynomialPsi(nn.Module):
+class Psi(nn.Module):
+    """Base of the functions of the log-magnitude: built as ``Psi(d_complex)``, zero at the start."""
+
+    @staticmethod
+    def coordinates(z: Planes) -> tuple[Tensor, Planes]:
+        """The magnitude coordinate (..., D) this form works on and the unit phase of planes (..., D)."""
+        raise NotImplementedError
+
+    def forward(self, coordinate: Tensor) -> Tensor:
+        """Values (..., D) at coordinates (..., D)."""
+        raise NotImplementedError
+
+
+class PolynomialPsi(Psi):
     """psi(t) = t (c_1 + t (c_2 + t (c_3 + ...))) on t = tanh(log r), by Horner; zero at the start.
 
     Bounded, smooth, without log and exp: the cheap form. Source: own choice, ``docs/core.md``.
@@ -38,7 +51,7 @@ class PolynomialPsi(nn.Module):
         return Polynomial.apply(t, self.coefficients)
 
 
-class RBFPsi(nn.Module):
+class RBFPsi(Psi):
     """psi(s) = l s + sum_k c_k exp(-((s - g_k)/h)^2) on s = log r; zero at the start, linear outside the knots.
 
     Knots g_k are equally spaced, h is their spacing. The sum runs knot by knot: a (..., D, K) tensor

@@ -10,9 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cvkan.core.backbone import LayerTrace, PolarBackbone
+from cvkan.core.backbone import Block, LayerTrace, PolarBackbone
 from cvkan.core.norm import SampleRMSNorm
 from cvkan.core.pooling import Pooling, Readout
+from cvkan.models.embedding import Embedding
 from cvkan.spec import Spec
 
 
@@ -41,8 +42,8 @@ class CVKAN(nn.Module):
         d_complex: int,
         n_layers: int,
         n_heads: int,
-        embedding: Callable[..., nn.Module],
-        block: Callable[..., nn.Module],
+        embedding: Callable[..., Embedding],
+        block: Callable[..., Block],
         pooling: Callable[..., Pooling],
         readout: str,
         dropout: float,

@@ -19,7 +19,21 @@ from cvkan.spec import Spec
 Tokens = tuple[Planes, Tensor | None]
 
 
-class IdentityEmbedding(nn.Module):
+class Embedding(nn.Module):
+    """Base of all embeddings.
+
+    Attributes:
+        grid: layout of the tokens, (N,) or (rows, columns).
+    """
+
+    grid: tuple[int, ...]
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
+        """Samples (B, ...) to planes (B, N, D) and the mask of the tokens (B, N)."""
+        raise NotImplementedError
+
+
+class IdentityEmbedding(Embedding):
     """Complex input (B, N, D) is its own tokens.
 
     Args:
@@ -45,7 +59,7 @@ class IdentityEmbedding(nn.Module):
         return as_planes(x), mask
 
 
-class PatchEmbedding(nn.Module):
+class PatchEmbedding(Embedding):
     """Non-overlapping square patches, each by one complex linear map.
 
     Args:
@@ -75,7 +89,7 @@ class PatchEmbedding(nn.Module):
         return (re + self.position[0], im + self.position[1]), mask
 
 
-class ConvStem(nn.Module):
+class ConvStem(Embedding):
     """3x3 convolutions down to at most ``max_tokens`` tokens; the last one gives the two planes.
 
     Convolution, batch norm and GELU but for the last layer, which is linear: a ReLU on the planes would

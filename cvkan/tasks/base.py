@@ -6,7 +6,7 @@ Legend: B batch, N tokens, K outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cvkan.core.backbone import LayerTrace
 from cvkan.spec import Batch, Spec
 
 if TYPE_CHECKING:
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 
 
 N_EXAMPLES = 4
+
+
+@runtime_checkable
+class Traceable(Protocol):
+    """A network of complex tokens that can tell what each layer did to them."""
+
+    grid: tuple[int, ...]
+
+    def trace(self, x: Tensor, mask: Tensor | None = None) -> list[LayerTrace]:
+        """Stream and token gains after every layer, for a batch (B, ...)."""
+        ...
 
 
 class Task(pl.LightningModule):
@@ -76,14 +88,14 @@ class Task(pl.LightningModule):
 
     def figures(self) -> dict[str, Figure]:
         """Named pictures for ``plots/``, after the test: what each layer amplified, for a model that can tell."""
-        if self.example is None or not hasattr(self.model, "trace"):
+        if self.example is None or not isinstance(self.model, Traceable):
             return {}
         from cvkan import plots
 
         x, mask = self.example["x"], self.example.get("mask")
         with torch.no_grad():
             gains = torch.stack([layer.gain.mean(dim=-1) for layer in self.model.trace(x, mask)], dim=1)  # (B, L, N)
-        return {"polarization": plots.polarization(x.cpu(), gains.float().cpu(), self.model.grid, self.titles())}
+        return {"polarization": plots.polarization(list(x.cpu()), gains.float().cpu(), self.model.grid, self.titles())}
 
     def titles(self) -> list[str]:
         """One line above each example in a picture."""
@@ -110,7 +122,7 @@ class Task(pl.LightningModule):
         self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["x"]), sync_dist=True)
         self.update_metrics(stage, batch, logits)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(parameter_groups(self.model))
         total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = self.make_scheduler(optimizer, total_steps=total_steps)
@@ -124,7 +136,8 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     should shrink. A decaying parameter is one whose name starts with ``weight`` and that has two dimensions or
     more, in a module that is no embedding table.
     """
-    decay, rest = [], []
+    decay: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             is_matrix = name.startswith("weight") and parameter.ndim >= 2

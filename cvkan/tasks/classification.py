@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ClassificationTask(Task):
-    """Logits (B, K) against labels (B,): accuracy over samples, macro F1, confusion matrix. Arguments as :class:`Task`."""
+    """Logits (B, K) against labels (B,): accuracy, macro F1, confusion matrix. Arguments as :class:`Task`."""
 
     target = "classes"
 
@@ -41,7 +41,7 @@ class ClassificationTask(Task):
                 "f1_macro": MulticlassF1Score(spec.n_outputs, average="macro"),
             }
         )
-        self.metrics = nn.ModuleDict({f"{stage}_": metrics.clone(prefix=f"{stage}/") for stage in ("val", "test")})
+        self.val_metrics, self.test_metrics = metrics.clone(prefix="val/"), metrics.clone(prefix="test/")
         self.confusion = ConfusionMatrix(task="multiclass", num_classes=spec.n_outputs)
 
     def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -49,7 +49,7 @@ class ClassificationTask(Task):
         return self.loss(logits, batch["y"]), logits
 
     def update_metrics(self, stage: str, batch: Batch, logits: Tensor) -> None:
-        metrics = self.metrics[f"{stage}_"]
+        metrics = self.val_metrics if stage == "val" else self.test_metrics
         metrics.update(logits, batch["y"])
         self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=stage == "val")
         if stage == "test":

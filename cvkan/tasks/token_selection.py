@@ -15,7 +15,7 @@ from torchmetrics.classification import BinaryAUROC
 
 from cvkan.analysis.polarization import token_magnitude, topk_recovery
 from cvkan.spec import Batch, Spec
-from cvkan.tasks.base import Task
+from cvkan.tasks.base import Task, Traceable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,8 +40,8 @@ class TokenSelectionTask(Task):
         augment: nn.Module | None,
     ) -> None:
         super().__init__(spec, model, loss, optimizer, scheduler, augment)
-        self.recovery = nn.ModuleDict({f"{stage}_": MeanMetric() for stage in ("val", "test")})
-        self.auc = nn.ModuleDict({f"{stage}_": BinaryAUROC(thresholds=1000) for stage in ("val", "test")})
+        self.val_recovery, self.test_recovery = MeanMetric(), MeanMetric()
+        self.val_auc, self.test_auc = BinaryAUROC(thresholds=1000), BinaryAUROC(thresholds=1000)
         self.layer_recovery: list[Tensor] = []
 
     def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -49,12 +49,14 @@ class TokenSelectionTask(Task):
         return self.loss(logits, batch["y"].to(logits.dtype)), logits
 
     def update_metrics(self, stage: str, batch: Batch, logits: Tensor) -> None:
-        recovery, auc = self.recovery[f"{stage}_"], self.auc[f"{stage}_"]
+        testing = stage == "test"
+        recovery = self.test_recovery if testing else self.val_recovery
+        auc = self.test_auc if testing else self.val_auc
         recovery.update(topk_recovery(logits, batch["y"]))
         auc.update(logits, batch["y"].long())
-        self.log(f"{stage}/topk_recovery", recovery, on_step=False, on_epoch=True, prog_bar=stage == "val")
+        self.log(f"{stage}/topk_recovery", recovery, on_step=False, on_epoch=True, prog_bar=not testing)
         self.log(f"{stage}/auc", auc, on_step=False, on_epoch=True)
-        if stage == "test" and hasattr(self.model, "trace"):
+        if testing and isinstance(self.model, Traceable):
             layers = self.model.trace(batch["x"], batch.get("mask"))
             scores = [topk_recovery(token_magnitude(layer.z), batch["y"]) for layer in layers]
             self.layer_recovery.append(torch.stack(scores, dim=1).cpu())  # (B, L)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.errors import UserError
+from cvkan.models.embedding import Embedding
 from cvkan.spec import Spec
 
 # Mean band power that is taken for silence: below the rounding noise of 16-bit samples.
@@ -18,7 +19,7 @@ SILENCE = 1e-9
 LEVEL_FLOOR = 1e-4  # relative to the clip's mean band power: sound 40 dB below it counts as silence
 
 
-class STFTEmbedding(nn.Module):
+class STFTEmbedding(Embedding):
     """Waveform to complex tokens, one a step of time.
 
     For each frame s and mel band m, with X the short-time Fourier transform, w_mf the mel filter and
