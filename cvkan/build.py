@@ -7,20 +7,26 @@ A config that comes out of a checkpoint is data from outside: :func:`check_targe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from cvkan.benchmarks.suite import Suite
 from cvkan.domains.datamodule import DataModule
 from cvkan.errors import UserError
 from cvkan.spec import Spec
 from cvkan.tasks.base import Task
 
 ALLOWED_PACKAGE = "cvkan."
+# How constructors, of ours and of libraries, say that an argument is wrong.
+REFUSALS = (InstantiationException, ValueError, TypeError, ImportError, MisconfigurationException)
 
 
 def build_data(cfg: DictConfig) -> DataModule:
@@ -45,10 +51,19 @@ def build_task(cfg: DictConfig, data: DataModule) -> Task:
         spec=data.spec,
         model=build_model(cfg, data.spec),
         loss=_instantiate(cfg, "loss"),
-        optimizer=_instantiate(cfg, "optimizer"),
-        scheduler=_instantiate(cfg, "scheduler"),
         augment=data.augment,
+        **_optimization(cfg),
     )
+
+
+def _optimization(cfg: DictConfig) -> dict[str, Any]:
+    """Constructors of optimizer and scheduler, called once for show: they refuse wrong values only when called."""
+    optimizer, scheduler = _instantiate(cfg, "optimizer"), _instantiate(cfg, "scheduler")
+    with _refusals_explained("optimizer"):
+        shown = optimizer([nn.Parameter(torch.zeros(()))])
+    with _refusals_explained("scheduler"):
+        scheduler(shown, total_steps=100)
+    return {"optimizer": optimizer, "scheduler": scheduler}
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
@@ -66,27 +81,43 @@ def build_trainer(cfg: DictConfig, **own: Any) -> pl.Trainer:
     return _instantiate(cfg, "trainer", **own)
 
 
+def build_suite(cfg: DictConfig) -> Suite:
+    """The benchmark suite ``cfg.suite``."""
+    return _instantiate(cfg, "suite")
+
+
 def _instantiate(cfg: DictConfig, key: str, without: tuple[str, ...] = (), **given: Any) -> Any:
-    """Instantiate ``cfg.<key>``; a refused argument is the user's error and names its key."""
+    """Instantiate ``cfg.<key>`` with the ``given`` arguments, which no yaml can hold."""
     node = OmegaConf.select(cfg, key)
     if without:
         # Masked copies lose their place in the tree, and with it their interpolations: resolve those first.
         resolved = OmegaConf.to_container(node, resolve=True)
         assert isinstance(resolved, dict)
         node = OmegaConf.create({name: value for name, value in resolved.items() if name not in without})
-    try:
+    for name in sorted(OmegaConf.missing_keys(node)):
+        name = f"{key}.{name.removeprefix(f'{key}.')}"
+        raise UserError(f"{name} is not set", key, f"Set {name}=VALUE.")
+    with _refusals_explained(key):
         # Live objects are handed to the constructor itself: hydra would turn a dataclass among them into a dict.
         constructor = instantiate(node, _partial_=True, _convert_="all")
         return constructor if node.get("_partial_") else constructor(**given)
-    except (InstantiationException, ValueError, TypeError, ImportError) as error:
+
+
+@contextmanager
+def _refusals_explained(key: str) -> Iterator[None]:
+    """An argument refused inside the block is the user's error and names ``key``."""
+    try:
+        yield
+    except REFUSALS as error:
         cause: BaseException = error
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if not isinstance(cause, (InstantiationException, ValueError, TypeError, ImportError)):
+        if not isinstance(cause, REFUSALS):
             raise
-        what, _, fix = str(cause).strip().splitlines()[0].partition("; ")
+        lines = [line for line in str(cause).splitlines() if line.strip() and not line.startswith("full_key")]
+        what, _, fix = " ".join(lines[: 2 if lines[0].endswith(":") else 1]).partition("; ")
         fix = f"{fix[:1].upper()}{fix[1:]}." if fix else f"Check the values of {key}."
         raise UserError(what, key, fix) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """
     quiet_lightning()
     check_seed(cfg.seed)
+    check_epochs(cfg.trainer.max_epochs)
     resumed = check_resumable(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build.build_data(cfg)
@@ -118,6 +120,12 @@ def check_seed(seed: Any) -> None:
         )
 
 
+def check_epochs(max_epochs: Any) -> None:
+    """A run of no epoch has no checkpoint to test."""
+    if max_epochs == 0:
+        raise UserError("max_epochs must be at least 1, got 0", "trainer.max_epochs", "Set a positive number.")
+
+
 def check_resumable(cfg: DictConfig) -> dict[str, Any] | None:
     """The checkpoint ``cfg.ckpt``, refused before anything is made if it is of another domain; None for a new run."""
     if cfg.ckpt is None:
@@ -173,12 +181,14 @@ def repeatable(cfg: DictConfig) -> dict[str, Any]:
     config: dict[str, Any] = reopen(resolved)
     config["ckpt"] = None
     config["output_dir"] = "${run_directory:${ckpt},${domain.name}}"
+    # Hydra's own section is no part of cfg; without it a repetition would not know where runs live.
+    config["hydra"] = OmegaConf.to_container(OmegaConf.load(str(files("cvkan.conf") / "train.yaml")).hydra)
     return config
 
 
 def quiet_lightning() -> None:
     """Silence remarks about this machine and about choices that are made on purpose."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # small data is faster without; data.num_workers sets it
@@ -186,6 +196,7 @@ def quiet_lightning() -> None:
         ".*is smaller than the logging interval.*",
         ".*GPU available but not used.*",
         ".*Checkpoint directory .* exists and is not empty.*",
-        ".*`LeafSpec.*is deprecated.*",
+        ".*Early stopping conditioned on metric.*",  # RunCheckpoint refuses it
+        ".*LeafSpec.*is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+REPOSITORY = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("cvkan-train")  # the console script of this environment
 
 
@@ -26,10 +28,9 @@ class Result:
 def pytest_configure(config: pytest.Config) -> None:
     # Read by OpenMP when torch is loaded, so set before any test module is collected.
     os.environ["OMP_NUM_THREADS"] = "1"
-    # Each step of a run is compared bit by bit, and nobody's account, GPU or bytecode setting may change a test.
-    for name in ("CUDA_VISIBLE_DEVICES", "WANDB_API_KEY"):
-        os.environ[name] = ""
-    for name in ("PYTHONDONTWRITEBYTECODE", "HYDRA_FULL_ERROR", "WANDB_MODE"):
+    # Runs are compared bit by bit: nobody's GPU, account or settings may change a test.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    for name in ("PYTHONDONTWRITEBYTECODE", "HYDRA_FULL_ERROR", "WANDB_API_KEY", "WANDB_MODE"):
         os.environ.pop(name, None)
     # A port where nobody listens: a download fails at once, also on a machine with a network.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -42,41 +43,45 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+def run_command(*arguments: str | Path, cwd: Path, **environment: str) -> Result:
+    """Run ``cvkan-train`` as a person does, in a process of its own."""
+    ended = subprocess.run(
+        [str(COMMAND), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    return Result(ended.returncode, ended.stdout, ended.stderr)
+
+
 @pytest.fixture
 def train_command() -> Callable[..., Result]:
-    """Run ``cvkan-train`` as a person does, in a process of its own: ``train_command(*arguments, cwd=...)``."""
-
-    def run(*arguments: str, cwd: Path, timeout_s: float = 120, **environment: str) -> Result:
-        ended = subprocess.run(
-            [str(COMMAND), *arguments],
-            cwd=cwd,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-        )
-        return Result(ended.returncode, ended.stdout, ended.stderr)
-
-    return run
+    """:func:`run_command`, for tests that import nothing from here."""
+    return run_command
 
 
 @pytest.fixture
 def train_here(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Result]:
-    """Run ``cvkan-train`` in this process, in the empty folder ``tmp_path``, which saves loading torch again."""
+) -> Iterator[Callable[..., Result]]:
+    """Run ``cvkan-train`` in this process, in the empty folder ``tmp_path``: torch is loaded only once."""
     from cvkan.cli import resolvers, train
     from cvkan.cli.app import launch
 
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
-    def run(*arguments: str) -> Result:
-        resolvers._fresh.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["cvkan-train", *arguments])
+    def run(*arguments: str | Path) -> Result:
+        resolvers._fresh.cache_clear()  # one name a process: a second run in it gets another
+        monkeypatch.setattr(sys, "argv", ["cvkan-train", *map(str, arguments)])
         capfd.readouterr()
         code = launch(train.CONFIG_NAME, train.job, train.HELP)
-        out, err = capfd.readouterr()
-        return Result(code, out, err)
+        return Result(code, *capfd.readouterr())
 
-    return run
+    yield run
+    # Hydra has set up logging to streams that end with the test.
+    root.handlers[:], root.level = handlers, level

@@ -12,6 +12,8 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,19 +42,24 @@ def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     import hydra
 
-    from cvkan.cli import resolvers
+    from cvkan.cli import overrides, resolvers
 
     resolvers.register()
-    codes = [0]
+    codes = [report_errors(partial(overrides.check_flags, arguments), debug=False)]
+    if codes[0]:
+        return codes[0]
 
     def guarded(cfg: DictConfig) -> None:
-        codes.append(report_errors(lambda: job(cfg), debug=bool(cfg.get("debug"))))
+        work = partial(_explained, partial(job, cfg), config_name, arguments)
+        codes.append(report_errors(work, debug=bool(cfg.get("debug"))))
         if codes[-1] == UserError.exit_code:
             discard_empty_run()
 
     guarded.__module__ = job.__module__  # hydra names the job's log after it
     main = hydra.main(version_base="1.3", config_path="pkg://cvkan.conf", config_name=config_name)(guarded)
-    codes.append(report_errors(lambda: _explained(main, config_name, arguments), debug="debug=true" in arguments))
+    # Jobs let nothing out: even a plain ValueError or OSError is about the command line here.
+    work = partial(_explained, main, config_name, arguments, also=(OSError, ValueError))
+    codes.append(report_errors(work, debug="debug=true" in arguments))
     return max(codes)
 
 
@@ -95,12 +102,16 @@ def discard_empty_run() -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if (folder / "run.json").exists():
         return
-    logging.shutdown()  # the log file of this job, empty, is still open
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+            Path(handler.baseFilename).unlink(missing_ok=True)
     shutil.rmtree(folder / ".hydra", ignore_errors=True)
-    for log_file in folder.glob("*.log"):
-        log_file.unlink()
     # Its own folder and those above it that it was made with, as far as they are empty; never the user's own.
     here = Path.cwd().resolve()
+    for name in ("checkpoints", "plots"):
+        with suppress(OSError):
+            (folder / name).rmdir()
     for path in (folder, *(parent for parent in folder.resolve().parents if here in parent.parents)):
         try:
             path.rmdir()
@@ -108,17 +119,21 @@ def discard_empty_run() -> None:
             return
 
 
-def _explained(main: Callable[[], None], config_name: str, arguments: list[str]) -> None:
-    """Run Hydra; what it says about a wrong override becomes a :class:`UserError`."""
+def _explained(
+    work: Callable[[], None], config_name: str, arguments: list[str], also: tuple[type[Exception], ...] = ()
+) -> None:
+    """Call ``work``; what Hydra and OmegaConf say about a wrong config, and ``also``, becomes a :class:`UserError`."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        main()
+        work()
     except (HydraException, OmegaConfBaseException) as error:
         from cvkan.cli import overrides
 
         raise overrides.explain(error, config_name, arguments) from error
+    except also as error:
+        raise UserError(str(error), "command line", "See cvkan-train --help.") from error
 
 
 def help_page(help_text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -50,16 +50,33 @@ def check(cfg: DictConfig, config_name: str, typed: list[str]) -> None:
         _check_used(cfg, item.key_or_group)
 
 
+def check_flags(arguments: list[str]) -> None:
+    """Refuse ``--key value`` and the like in one line, where Hydra's parser would print its usage.
+
+    Raises:
+        UserError: a flag that Hydra does not know, or a wrong value of one that it does.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(message, "command line", "Keys are set as key=value; see cvkan-train --help.")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(arguments)
+
+
 def explain(error: Exception, config_name: str, typed: list[str]) -> UserError:
     """What Hydra or OmegaConf refused, as one line with the closest choice."""
     text = str(error)
     options = getattr(error, "options", None)
     missing = getattr(error, "missing_cfg_file", None)
-    if missing and options:
-        group, _, choice = str(missing).removesuffix(".yaml").rpartition("/")
+    group, _, choice = str(missing).removesuffix(".yaml").rpartition("/")
+    if missing and group:
+        options = options or _choices(group)
         near = difflib.get_close_matches(choice, options, 1, 0.5)
         hint = f"Did you mean {group}={near[0]}? " if near else ""
-        return UserError(f"{group}={choice} does not exist", group, f"{hint}Choices: {', '.join(options)}.")
+        return UserError(f"{group}={choice} does not exist", group, f"{hint}Choices: {', '.join(options) or 'none'}.")
     match = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if match and "Interpolation" not in type(error).__name__:
         key = match.group(1)
@@ -70,11 +87,16 @@ def explain(error: Exception, config_name: str, typed: list[str]) -> UserError:
 
 
 def _near(key: str, defaults: DictConfig) -> str:
-    """The up to three known keys closest to ``key``: by the last part within its section, then overall."""
+    """The up to three known keys closest to ``key``: by the last part in its section, anywhere, then as a whole."""
     known = list(_keys(OmegaConf.to_container(defaults, resolve=False)))
     section, _, name = key.rpartition(".")
-    siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
-    near = [siblings[match] for match in difflib.get_close_matches(name, siblings, 3, 0.3)]
+
+    def by_name(keys: list[str], cutoff: float) -> list[str]:
+        names = difflib.get_close_matches(name, {other.rpartition(".")[2] for other in keys}, 3, cutoff)
+        return [other for match in names for other in keys if other.rpartition(".")[2] == match][:3]
+
+    siblings = [other for other in known if other.rpartition(".")[0] == section]
+    near = by_name(siblings, 0.3 if section else 0.7) or by_name(known, 0.7)
     return ", ".join(near or difflib.get_close_matches(key, known, 3, 0.0))
 
 
@@ -97,6 +119,15 @@ def _is_group(key: str) -> bool:
         return "/" in name or files("cvkan.conf").joinpath(name).is_dir()
     repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
     return "." not in name and repository.group_exists(name)
+
+
+def _choices(group: str) -> list[str]:
+    """The choices of a group that come with cvkan."""
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    with initialize_config_module("cvkan.conf", version_base="1.3"):
+        return GlobalHydra.instance().config_loader().get_group_options(group)
 
 
 def _compose(config_name: str, overrides: list[str]) -> DictConfig:

@@ -70,8 +70,8 @@ class MagnitudeAggregation(Aggregation):
         self.score = MagnitudeScore(d_complex, n_heads, sharpness)
 
     def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
+        v = masked(v, mask)  # before the score: its derivatives would turn 0 x NaN of a padded token to NaN
         weights = softmax_over_tokens(self.score(v), mask)
-        v = masked(v, mask)
         return weighted_sum(weights, v[0]), weighted_sum(weights, v[1])
 
 

@@ -4,6 +4,9 @@ At the sizes of a polarizing block most of the time is elementwise passes over (
 results autograd would keep. These functions keep their inputs alone, work in place on one or two buffers, and
 compute their derivatives anew in the backward pass. Same numbers, a fraction of the memory traffic.
 
+A forward pass must not end in an in-place operation: torch 2.11 compiles a function that returns a tensor it has
+changed in place to one without gradients, silently (pytorch issue 180642).
+
 Legend: D channels, K coefficients, M harmonics; (...) any leading dimensions.
 """
 
@@ -26,9 +29,9 @@ class Polynomial(Function):
         ctx.save_for_backward(t, coefficients)
         *lower, last = coefficients.unbind()
         value = t * last
-        for coefficient in reversed(lower):
+        for coefficient in reversed(lower[1:]):
             value.add_(coefficient).mul_(t)
-        return value
+        return value.add_(lower[0]) * t if lower else value
 
     @staticmethod
     @once_differentiable
@@ -68,18 +71,18 @@ class Fourier(Function):
         """Values (..., D) of cos and sin (..., D) for coefficients a and b, each (M, D)."""
         ctx.save_for_backward(cos, sin, a, b)
         # sum_m Re((a_m - i b_m) u^m) by complex Horner: p = u (w_1 + u (w_2 + ...)), w_m = a_m - i b_m.
+        if len(a) == 1:
+            return torch.addcmul(cos * a[0], sin, b[0])
         re, im = cos * a[-1], sin * a[-1]
         re.addcmul_(sin, b[-1])
-        if len(a) > 1:
-            im.addcmul_(cos, b[-1], value=-1)
-        for m in range(len(a) - 2, -1, -1):
+        im.addcmul_(cos, b[-1], value=-1)
+        for m in range(len(a) - 2, 0, -1):
             re.add_(a[m])
             im.sub_(b[m])
-            if m > 0:
-                re, im = complex_product(re, im, cos, sin)
-            else:
-                re.mul_(cos).addcmul_(im, sin, value=-1)
-        return re
+            re, im = complex_product(re, im, cos, sin)
+        re.add_(a[0])
+        im.sub_(b[0])
+        return torch.addcmul(re.mul_(cos), im, sin, value=-1)
 
     @staticmethod
     @once_differentiable
@@ -125,7 +128,7 @@ class PolarCoordinates(Function):
         cos, sin = re * inverse, im * inverse
         t = r2.add_(1).reciprocal_()  # 1 / (r^2 + 1)
         ctx.save_for_backward(cos, sin, inverse)
-        return t.mul_(-2).add_(1), cos, sin
+        return t.mul_(-2) + 1, cos, sin
 
     @staticmethod
     @once_differentiable
@@ -167,7 +170,7 @@ class GainRotate(Function):
         factor = (rho * rho).add_(1).reciprocal_().mul_(gain).mul_(2)  # g / (1 + rho^2)
         cos = (rho * rho).neg_().add_(1).mul_(factor)
         sin = factor.mul_(rho).mul_(2)
-        return (re * cos).addcmul_(im, sin, value=-1), (re * sin).addcmul_(im, cos)
+        return torch.addcmul(re * cos, im, sin, value=-1), torch.addcmul(re * sin, im, cos)
 
     @staticmethod
     @once_differentiable
@@ -199,8 +202,8 @@ class Mix(Function):
         """The mixed planes, and the gain 2 sigma(logit_v) without gradient."""
         keep, take = torch.sigmoid(logit_v), torch.sigmoid(logit_a)
         ctx.save_for_backward(v_re, v_im, a_re, a_im, keep, take)
-        re = (keep * v_re).addcmul_(take, a_re)
-        im = (keep * v_im).addcmul_(take, a_im)
+        re = torch.addcmul(keep * v_re, take, a_re)
+        im = torch.addcmul(keep * v_im, take, a_im)
         gain = 2 * keep
         ctx.mark_non_differentiable(gain)
         return re, im, gain

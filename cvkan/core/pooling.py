@@ -120,7 +120,7 @@ class AttentionPooling(Pooling):
     def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:
         t, u = polar_coordinates(z)
         polar = torch.cat([t, *u], dim=-1)  # (B, N, 3D)
-        return softmax_over_tokens(self.score(polar).float(), mask)
+        return softmax_over_tokens(self.score(polar).to(t.dtype), mask)
 
 
 class NoPooling(Pooling):

@@ -71,7 +71,7 @@ class RBFPsi(Psi):
             raise ValueError(f"need at least 2 knots and low < high, got {n_knots} knots on [{low}, {high}]")
         self.slope = nn.Parameter(torch.zeros(d_complex))
         self.coefficients = nn.Parameter(torch.zeros(n_knots, d_complex))
-        self.knots = torch.linspace(low, high, n_knots).tolist()
+        self.knots = torch.linspace(low, high, n_knots, dtype=torch.float64).tolist()
         self.inverse_width = (n_knots - 1) / (high - low)
 
     @staticmethod

@@ -92,8 +92,8 @@ class PatchEmbedding(Embedding):
 class ConvStem(Embedding):
     """3x3 convolutions down to at most ``max_tokens`` tokens; the last one gives the two planes.
 
-    Convolution, batch norm and GELU but for the last layer, which is linear: a ReLU on the planes would
-    confine every phase to one quadrant. As many layers have stride 2 as ``max_tokens`` asks for, the last ones.
+    Convolution, batch norm and GELU, without GELU in the last layer: a ReLU on the planes would confine every
+    phase to one quadrant. As many layers have stride 2 as ``max_tokens`` asks for, the last ones.
 
     Args:
         spec: samples of shape (C, H, W).
@@ -120,10 +120,12 @@ class ConvStem(Embedding):
         layers: list[nn.Module] = []
         for i in range(n_layers):
             stride = 2 if i >= n_layers - n_strided else 1
-            layers.append(nn.Conv2d(channels, 2 * d_complex, 3, stride=stride, padding=1, bias=i == n_layers - 1))
+            layers.append(nn.Conv2d(channels, 2 * d_complex, 3, stride=stride, padding=1, bias=False))
+            layers.append(nn.BatchNorm2d(2 * d_complex))
             if i < n_layers - 1:
-                layers += [nn.BatchNorm2d(2 * d_complex), nn.GELU()]
+                layers.append(nn.GELU())
             channels = 2 * d_complex
+        nn.init.constant_(layers[-1].weight, math.sqrt(0.5))  # two planes: the rms of |z| starts at 1
         self.layers = nn.Sequential(*layers)
         self.position = nn.Parameter(torch.randn(2, math.prod(self.grid), d_complex) * 0.1)
 

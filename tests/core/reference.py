@@ -1,0 +1,207 @@
+"""The core once more, slowly: complex128, abs, angle and exp, loops over tokens, heads and channels.
+
+Written from the formulas of the docstrings, sharing no code with ``cvkan.core``. Every function works on one sample
+z (N, D) complex, takes its parameters from the module under test by name, and handles a mask in the plainest way:
+it leaves the padded tokens out. :func:`batch` applies such a function to (B, N, D).
+
+Legend: B batch, N tokens, D complex channels, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from cvkan.core import aggregation as agg
+from cvkan.core.norm import PreRMSNorm
+from cvkan.core.polarizing import Gate, PolarAct, PolarBlock
+from cvkan.core.pooling import AttentionPooling, MagnitudePooling, Pooling, Readout
+from cvkan.core.univariate import Harmonic, PolynomialPsi, RBFPsi
+
+EPS = 1e-3
+
+
+def batch(function: Callable[..., Tensor], z: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Stack ``function(sample (N, D), valid (N,))`` over a batch z (B, N, D)."""
+    valid = torch.ones(z.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
+    return torch.stack([function(sample, rows) for sample, rows in zip(z, valid, strict=True)])
+
+
+def radius(z: Tensor) -> Tensor:
+    return torch.sqrt(z.abs() ** 2 + EPS**2)
+
+
+def unit(z: Tensor) -> Tensor:
+    return z / radius(z)
+
+
+def psi(module: nn.Module, z: Tensor) -> Tensor:
+    """Magnitude function of z (..., D) itself: the module's coordinate, then its curve."""
+    s = torch.log(radius(z))
+    if isinstance(module, PolynomialPsi):
+        t = torch.tanh(s)
+        return sum((c * t ** (k + 1) for k, c in enumerate(module.coefficients)), torch.zeros_like(t))
+    assert isinstance(module, RBFPsi)
+    n_knots = len(module.coefficients)
+    h = 5.0 / (n_knots - 1)  # knots on [-3, 2]
+    value = module.slope * s
+    for k, c in enumerate(module.coefficients):
+        value = value + c * torch.exp(-(((s - (-3.0 + k * h)) / h) ** 2))
+    return value
+
+
+def phi(module: Harmonic, u: Tensor) -> Tensor:
+    """Fourier series of the angle; harmonic m scales with |u|^m, which is 1 but where |z| is near eps."""
+    value = torch.zeros_like(u.real)
+    for m, (a, b) in enumerate(zip(module.cosines, module.sines, strict=True), start=1):
+        value = value + u.abs() ** m * (a * torch.cos(m * u.angle()) + b * torch.sin(m * u.angle()))
+    return value
+
+
+def linear(module: nn.Module, z: Tensor) -> Tensor:
+    out = z @ torch.complex(module.weight_re, module.weight_im).T
+    if module.bias is None:
+        return out
+    b_re, b_im = module.bias[: module.d_out], module.bias[module.d_out :]
+    return out + torch.complex(b_re, b_im)
+
+
+def polar_act(module: PolarAct, z: Tensor) -> Tensor:
+    gain = 2 * torch.sigmoid(psi(module.psi, z) + phi(module.phi, unit(z)))
+    return gain * torch.exp(1j * 2 * torch.atan(psi(module.psi_rot, z))) * z
+
+
+def gate_logit(module: Gate, v: Tensor, a: Tensor) -> Tensor:
+    relative = unit(a) * unit(v).conj()
+    return module.bias + psi(module.psi_token, v) + psi(module.psi_context, a) + phi(module.phi, relative)
+
+
+def norm(module: nn.Module, z: Tensor) -> Tensor:
+    """A PreRMSNorm; any other norm is the identity."""
+    if not isinstance(module, PreRMSNorm):
+        return z
+    rows = [module.weight * token / torch.sqrt((token.abs() ** 2).mean() + EPS**2) for token in z]
+    return torch.stack(rows)
+
+
+def sample_rms(z: Tensor, valid: Tensor) -> Tensor:
+    rms = torch.sqrt((z[valid].abs() ** 2).mean() + EPS**2)
+    return torch.where(valid[:, None], z / rms, torch.zeros_like(z))
+
+
+def heads(n_channels: int, n_heads: int) -> list[range]:
+    width = n_channels // n_heads
+    return [range(h * width, (h + 1) * width) for h in range(n_heads)]
+
+
+def agreement(token: Tensor, context: Tensor, channels: range) -> Tensor:
+    """Mean cosine of the angle between z (D,) and its context (D,) over some channels."""
+    cosines = [(unit(token[d]) * unit(context[d]).conj()).real for d in channels]
+    return torch.stack(cosines).mean()
+
+
+def softmax(scores: list[Tensor]) -> Tensor:
+    powers = torch.exp(torch.stack(scores) - max(float(s.detach()) for s in scores))
+    return powers / powers.sum()
+
+
+def weighted(z: Tensor, valid: Tensor, score: Callable[[int, range], Tensor], n_heads: int) -> Tensor:
+    """(1, D): channels of each head averaged with softmax weights of ``score(token, channels)`` over valid tokens."""
+    tokens = [t for t in range(len(z)) if valid[t]]
+    columns = []
+    for channels in heads(z.shape[1], n_heads):
+        weights = softmax([score(t, channels) for t in tokens])
+        columns += [sum(w * z[t, d] for w, t in zip(weights, tokens, strict=True)) for d in channels]
+    return torch.stack(columns)[None]
+
+
+def magnitude_score(module: agg.MagnitudeScore, z: Tensor) -> Callable[[int, range], Tensor]:
+    value = psi(module.psi, z) + phi(module.phi, unit(z))
+    return lambda t, channels: value[t, list(channels)].mean()
+
+
+def aggregate(module: nn.Module, v: Tensor, valid: Tensor) -> Tensor:
+    """Context (1 or N, D) of the values v (N, D)."""
+    if isinstance(module, agg.SumAggregation):
+        return sum(aggregate(part, v, valid) for part in module.parts)
+    if isinstance(module, agg.MeanAggregation):
+        return v[valid].mean(dim=0, keepdim=True)
+    if isinstance(module, agg.MagnitudeAggregation):
+        return weighted(v, valid, magnitude_score(module.score, v), module.n_heads)
+    if isinstance(module, agg.AgreementAggregation):
+        context, width = v[valid].mean(dim=0, keepdim=True), v.shape[1] // module.n_heads
+        for _ in range(module.n_passes):
+
+            def score(t: int, channels: range, now: Tensor = context[0]) -> Tensor:
+                return module.tau[channels[0] // width] * agreement(v[t], now, channels)
+
+            context = weighted(v, valid, score, module.n_heads)
+        return context
+    assert isinstance(module, agg.LocalAggregation)
+    return local(module, v, valid)
+
+
+def local(module: agg.LocalAggregation, v: Tensor, valid: Tensor) -> Tensor:
+    rows, columns = (1, module.grid[0]) if len(module.grid) == 1 else module.grid
+    filters = torch.complex(module.weight_re, module.weight_im)[:, 0]  # (D, rows, columns)
+    middle_row, middle_column = filters.shape[1] // 2, filters.shape[2] // 2
+    out = []
+    for t in range(rows * columns):
+        value = torch.zeros_like(v[0])
+        for s in range(rows * columns):
+            i = s // columns - t // columns + middle_row
+            j = s % columns - t % columns + middle_column
+            if valid[s] and 0 <= i < filters.shape[1] and 0 <= j < filters.shape[2]:
+                value = value + filters[:, i, j] * v[s]
+        out.append(value)
+    return torch.stack(out)
+
+
+def block(module: PolarBlock, z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The stream (N, D) after the block, and the token gain g_V (N, D)."""
+    v = linear(module.value, norm(module.interaction_norm, z))
+    a = aggregate(module.aggregation, v, valid).expand(len(v), -1)
+    logit = gate_logit(module.gate_token, v, a)
+    extra = torch.empty_like(logit)
+    for h, channels in enumerate(heads(v.shape[1], module.n_heads)):
+        for t in range(len(v)):
+            w, b = module.agreement_gain[h], module.agreement_threshold[h]
+            extra[t, list(channels)] = w * (agreement(v[t], a[t], channels) - b)
+    g_v = 2 * torch.sigmoid(logit + extra)
+    g_a = 2 * torch.sigmoid(gate_logit(module.gate_context, v, a))
+    branch = linear(module.interaction_out, polar_act(module.interaction_act, 0.5 * (g_v * v + g_a * a)))
+    z = z + module.interaction_scale.gamma * branch
+    hidden = linear(module.mixing_in, norm(module.mixing_norm, z))
+    return z + module.mixing_scale.gamma * linear(module.mixing_out, polar_act(module.mixing_act, hidden)), g_v
+
+
+def readout(module: Readout, z: Tensor) -> list[Tensor]:
+    planes = [z.real, z.imag] if module.with_planes else []
+    return [radius(z), *planes] if module.with_magnitude else planes
+
+
+def pool(module: Pooling, z: Tensor, features: list[Tensor], valid: Tensor) -> Tensor:
+    """(F,) from z (N, D) and feature planes (N, D)."""
+    if isinstance(module, MagnitudePooling):
+        score = magnitude_score(module.score, z)
+    elif isinstance(module, AttentionPooling):
+        first, last = module.score[0], module.score[2]
+        polar = torch.cat([torch.tanh(torch.log(radius(z))), unit(z).real, unit(z).imag], dim=-1)
+        value = torch.tanh(polar @ first.weight.T + first.bias) @ last.weight.T + last.bias  # (N, H)
+        width = z.shape[1] // module.n_heads
+        score = lambda t, channels: value[t, channels[0] // width]  # noqa: E731
+    else:
+        score = lambda t, channels: torch.zeros((), dtype=torch.float64)  # noqa: E731
+    return torch.cat([weighted(plane, valid, score, module.n_heads)[0] for plane in features])
+
+
+def phase_noise_tokens(n: int, n_tokens: int, k: int, d: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The hard task of ``docs/core.md`` 5.13: z (n, N, D) complex64 and which tokens are wanted (n, N) bool."""
+    phases = torch.rand(n, n_tokens, d, generator=generator) * 2 * math.pi
+    theta = torch.rand(n, 1, d, generator=generator) * 2 * math.pi
+    near = theta + 0.5 * torch.randn(n, n_tokens, d, generator=generator)
+    wanted = torch.rand(n, n_tokens, generator=generator).argsort(dim=1) < k
+    return torch.polar(torch.ones(()), torch.where(wanted[..., None], near, phases)), wanted

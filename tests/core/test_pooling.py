@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+import reference
+import torch
+from cases import N_TOKENS, D, assert_same, gaussian, perturbed, planes_of
+from cases import ragged_mask as ragged
+from torch import Tensor
+
+from cvkan.core.pooling import AttentionPooling, MagnitudePooling, MeanPooling, NoPooling, Pooling, Readout
+
+POOLINGS = {"mean": MeanPooling, "magnitude": MagnitudePooling, "attention": AttentionPooling}
+
+
+@pytest.mark.parametrize("mask", [None, ragged()], ids=["full", "ragged"])
+@pytest.mark.parametrize("n_heads", [1, 2, 4])
+@pytest.mark.parametrize("parts", ["all", "cart", "mag"])
+@pytest.mark.parametrize("name", POOLINGS)
+def test_readout_and_pooling_equal_the_reference(name: str, parts: str, n_heads: int, mask: Tensor | None) -> None:
+    module, readout = perturbed(POOLINGS[name](D, n_heads)), Readout(parts)
+
+    def theirs(z: Tensor) -> Tensor:
+        return reference.batch(
+            lambda x, valid: reference.pool(module, x, reference.readout(readout, x), valid), z, mask
+        )
+
+    z = gaussian(3, N_TOKENS, D)
+    # softmax does not see a constant added to all scores
+    assert_same(lambda planes: module(planes, readout(planes), mask), theirs, z, module, inert=("score.2.bias",))
+    assert theirs(z).shape == (3, readout.n_features(D))
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf, 1e30])
+@pytest.mark.parametrize("name", POOLINGS)
+def test_padded_tokens_change_nothing(name: str, poison: float) -> None:
+    module, mask, z = perturbed(POOLINGS[name](D, 2)), ragged(), gaussian(3, N_TOKENS, D)
+    dirty = z.clone()
+    dirty[~mask] = complex(poison, poison)
+    results = []
+    for x in (z, dirty):
+        planes = planes_of(x)
+        out = module(planes, list(planes), mask)
+        results.append(
+            [out, *(torch.autograd.grad(out.square().sum(), list(module.parameters())) if name != "mean" else ())]
+        )
+    for clean, other in zip(*results, strict=True):
+        assert torch.equal(clean, other)
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_weights_sum_to_one_over_valid_tokens_and_ignore_other_samples(name: str) -> None:
+    module, mask, z = perturbed(POOLINGS[name](D, 2)), ragged(), gaussian(3, N_TOKENS, D)
+    weights = module.weights(planes_of(z), mask)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(3, 2, dtype=torch.float64))
+    assert weights[~mask].abs().max() == 0
+    other = z.clone()
+    other[0] *= 50
+    assert torch.equal(module.weights(planes_of(other), mask)[1:], weights[1:])
+
+
+def test_magnitude_pooling_starts_by_weighing_louder_tokens_more() -> None:
+    z = torch.ones(1, 3, D, dtype=torch.complex64)
+    z[0, 1] = 3j
+    weights = MagnitudePooling(D, 1)(planes_of(z), [torch.eye(3)[None, :, :].repeat(1, 1, 2)[..., :D]])[0]
+    assert weights[1] > 2 * weights[0]
+
+
+def test_no_pooling_keeps_the_tokens() -> None:
+    z = planes_of(gaussian(2, N_TOKENS, D))
+    out = NoPooling(D, 2)(z, Readout("all")(z))
+    torch.testing.assert_close(out[..., D:], torch.cat(z, dim=-1), rtol=0, atol=0)
+    assert out.shape == (2, N_TOKENS, 3 * D)
+
+
+def test_magnitude_readout_alone_cannot_tell_a_number_from_its_negative() -> None:
+    z = planes_of(gaussian(2, N_TOKENS, D))
+    negative = (-z[0], -z[1])
+    assert torch.equal(Readout("mag")(z)[0], Readout("mag")(negative)[0])
+    assert not torch.equal(torch.cat(Readout("all")(z)), torch.cat(Readout("all")(negative)))
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_weights_are_finite_at_silence(name: str) -> None:
+    module = POOLINGS[name](D, 1)
+    planes = [torch.zeros(1, 3, D, requires_grad=True) for _ in range(2)]
+    out = module(tuple(planes), Readout()(tuple(planes)))
+    assert out.isfinite().all()
+    assert all(x.isfinite().all() for x in torch.autograd.grad(out.sum(), planes))
+
+
+def test_unknown_readout_and_indivisible_heads_are_refused() -> None:
+    with pytest.raises(ValueError, match="readout must be 'all', 'cart' or 'mag', got 'phase'"):
+        Readout("phase")
+    for pooling in (*POOLINGS.values(), NoPooling, Pooling):
+        with pytest.raises(ValueError, match="n_heads must divide d_complex, got n_heads=3 and d_complex=4"):
+            pooling(4, 3)

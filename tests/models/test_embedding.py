@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cvkan.models.embedding import ConvStem, IdentityEmbedding, PatchEmbedding
+from cvkan.spec import Spec
+
+
+def image(channels: int, height: int, width: int) -> Spec:
+    return Spec((channels, height, width), "classes", 10)
+
+
+def test_identity_hands_on_the_planes_and_the_mask() -> None:
+    z, mask = torch.randn(2, 5, 3, dtype=torch.complex64), torch.ones(2, 5)
+    embedding = IdentityEmbedding(Spec((5, 3), "token_mask", 1, is_complex=True), 3)
+    (re, im), same_mask = embedding(z, mask)
+    assert torch.equal(torch.complex(re, im), z)
+    assert same_mask is mask
+    assert embedding.grid == (5,)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Spec((5, 3), "token_mask", 1, is_complex=False),
+        Spec((5, 4), "token_mask", 1, is_complex=True),
+        Spec((5, 3, 3), "classes", 2, is_complex=True),
+    ],
+)
+def test_identity_refuses_what_is_no_complex_token(spec: Spec) -> None:
+    with pytest.raises(ValueError, match=r"embedding=identity needs complex tokens .*d_complex=3.*set model.d_complex"):
+        IdentityEmbedding(spec, 3)
+
+
+def test_patch_tokens_are_a_linear_map_of_their_own_patch_row_by_row() -> None:
+    torch.manual_seed(0)
+    embedding = PatchEmbedding(image(2, 4, 6), 3, patch_size=2)
+    x = torch.randn(1, 2, 4, 6)
+    (re, im), _ = embedding(x)
+    assert embedding.grid == (2, 3)
+    patch = x[0, :, 2:4, 2:4]  # second row, second column: token 4
+    both = (embedding.project.weight * patch).sum(dim=(1, 2, 3)) + embedding.project.bias
+    expected = both.view(2, 3) + embedding.position[:, 4]
+    torch.testing.assert_close(torch.stack([re[0, 4], im[0, 4]]), expected)
+
+
+def test_patches_that_do_not_tile_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"patches of 4 pixels do not tile images of 8 x 6; set embedding\.patch_size"):
+        PatchEmbedding(image(1, 8, 6), 3, patch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("size", "max_tokens", "n_layers", "grid"),
+    [((8, 8), 64, 2, (8, 8)), ((8, 8), 16, 2, (4, 4)), ((9, 7), 20, 1, (5, 4)), ((32, 32), 64, 3, (8, 8))],
+)
+def test_conv_stem_knows_its_layout_before_any_data(
+    size: tuple[int, int], max_tokens: int, n_layers: int, grid: tuple[int, int]
+) -> None:
+    stem = ConvStem(image(1, *size), 4, n_layers=n_layers, max_tokens=max_tokens)
+    (re, im), _ = stem(torch.randn(2, 1, *size))
+    assert stem.grid == grid
+    assert re.shape == im.shape == (2, grid[0] * grid[1], 4)
+
+
+def test_conv_stem_that_cannot_reach_max_tokens_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"raise embedding\.n_layers or embedding\.max_tokens"):
+        ConvStem(image(1, 9, 7), 4, n_layers=1, max_tokens=16)
+
+
+def test_conv_stem_gives_phases_of_all_quadrants() -> None:
+    torch.manual_seed(0)
+    (re, im), _ = ConvStem(image(3, 8, 8), 16, n_layers=2, max_tokens=64)(torch.randn(4, 3, 8, 8))
+    quadrant = 2 * (re > 0).long() + (im > 0).long()
+    assert F.one_hot(quadrant.flatten(), 4).float().mean(0).min() > 0.15
+
+
+@pytest.mark.parametrize("build", [ConvStem, PatchEmbedding])
+def test_only_images_are_taken(build: type[ConvStem] | type[PatchEmbedding]) -> None:
+    options = {"n_layers": 2, "max_tokens": 64} if build is ConvStem else {"patch_size": 2}
+    with pytest.raises(ValueError, match=r"needs images \(channels, height, width\), got samples of shape \(16000,\)"):
+        build(Spec((16000,), "classes", 10), 4, **options)
