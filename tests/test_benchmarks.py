@@ -150,7 +150,7 @@ def test_command_writes_the_rows_of_the_suite(tmp_path: Path) -> None:
     ("overrides", "message"),
     [
         (["budget=huge"], "error: this suite has no budget 'huge' (budget). Choose one of: cpu, smoke.\n"),
-        (["suite=startup", "aggregation=mean"], "error: aggregation has no effect on this model (StartupSuite)"),
+        (["suite=startup", "aggregation=mean"], "error: aggregation has no effect on this suite (StartupSuite)"),
         (["aggregation=[agreement]"], "error: the complex reference does not know AgreementAggregation"),
     ],
 )

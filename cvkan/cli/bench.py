@@ -28,7 +28,7 @@ def job(cfg: DictConfig) -> None:
     from cvkan.cli import overrides
 
     hydra_config = HydraConfig.get()
-    overrides.check(cfg, CONFIG_NAME, list(hydra_config.overrides.task))
+    overrides.check(cfg, CONFIG_NAME, list(hydra_config.overrides.task), root="suite")
 
     from cvkan.benchmarks import rows
     from cvkan.build import build_suite

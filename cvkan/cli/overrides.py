@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from cvkan.errors import UserError
 
 
-def check(cfg: DictConfig, config_name: str, typed: list[str]) -> None:
+def check(cfg: DictConfig, config_name: str, typed: list[str], root: str) -> None:
     """Refuse a value of another type than the yaml's default, and added keys that nothing reads.
 
     The default of a key states its type; ``null`` and strings take anything. So every yaml is its own schema.
@@ -21,6 +21,7 @@ def check(cfg: DictConfig, config_name: str, typed: list[str]) -> None:
         cfg: the composed config.
         config_name: primary config, to compose the defaults.
         typed: overrides as typed, e.g. ``["domain=audio", "optimizer.lr=abc"]``.
+        root: the section that refers to the building blocks it is made of, ``model`` or ``suite``.
 
     Raises:
         UserError: a value of the wrong type, a key added at the top level, or a choice that has no effect.
@@ -47,7 +48,7 @@ def check(cfg: DictConfig, config_name: str, typed: list[str]) -> None:
                 f"{key} must be {expected}, got {value!r}", "command line", f"The default is {key}={default}."
             )
     for item in parsed:
-        _check_used(cfg, item.key_or_group)
+        _check_used(cfg, item.key_or_group, root)
 
 
 def check_flags(arguments: list[str]) -> None:
@@ -173,22 +174,20 @@ def _fits(value: Any, default: Any) -> bool:
     return isinstance(value, DictConfig)
 
 
-def _check_used(cfg: DictConfig, typed_key: str) -> None:
-    """A choice for the model that the chosen model never refers to cannot take effect: refuse it."""
+def _check_used(cfg: DictConfig, typed_key: str, root: str) -> None:
+    """A building block that ``root`` never refers to, at any depth, cannot take effect: refuse its choice."""
     group = re.split(r"[.@]", typed_key.lstrip("+~"))[0]
     if group not in ("embedding", "block", "psi", "aggregation", "norm", "pooling"):
         return
     used: set[str] = set()
-    todo = ["model"]
+    todo = [root]
     while todo:
         text = OmegaConf.to_yaml(cfg[todo.pop()], resolve=False)
         found = {name for name in re.findall(r"\$\{(\w+)", text) if name in cfg} - used
         used |= found
         todo += [name for name in found if isinstance(cfg[name], DictConfig)]
     if group not in used:
-        target = str(cfg.model["_target_"]).rpartition(".")[2]
+        target = str(cfg[root]["_target_"]).rpartition(".")[2]
         raise UserError(
-            f"{typed_key} has no effect on this model ({target})",
-            "command line",
-            "Remove it, or use model=cvkan.",
+            f"{typed_key} has no effect on this {root} ({target})", "command line", f"Remove it or choose another {root}."
         )

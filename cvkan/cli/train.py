@@ -29,7 +29,7 @@ def job(cfg: DictConfig) -> None:
     from cvkan.cli import overrides
 
     hydra_config = HydraConfig.get()
-    overrides.check(cfg, CONFIG_NAME, list(hydra_config.overrides.task))
+    overrides.check(cfg, CONFIG_NAME, list(hydra_config.overrides.task), root="model")
     # A job of a multirun lives where Hydra put it.
     OmegaConf.update(cfg, "output_dir", hydra_config.runtime.output_dir)
 

@@ -154,15 +154,17 @@ class LocalAggregation(Aggregation):
         self.weight_im = nn.Parameter(torch.randn_like(self.weight_re) * 0.1 * window.max())
 
     def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
-        n_batch, n_tokens, d_complex = v[0].shape
-        both = torch.cat(masked(v, mask)).transpose(1, 2)  # (2B, D, N)
-        both = both.unflatten(2, (-1, self.columns or n_tokens))  # (2B, D, rows, columns)
-        weight = torch.cat([self.weight_re, self.weight_im], dim=1).flatten(0, 1)[:, None]  # (2D, 1, ., .)
+        n_tokens, d_complex = v[0].shape[1:]
+        # Each channel is a group of two real planes, and its complex filter a real one from two planes to two.
+        pairs = torch.stack(masked(v, mask), dim=-1).flatten(2)  # (B, N, 2D): re and im alternate
+        pairs = pairs.transpose(1, 2).unflatten(2, (-1, self.columns or n_tokens))  # (B, 2D, rows, columns)
+        to_re = torch.cat([self.weight_re, -self.weight_im], dim=1)
+        to_im = torch.cat([self.weight_im, self.weight_re], dim=1)
+        weight = torch.stack([to_re, to_im], dim=1).flatten(0, 1)  # (2D, 2, rows, columns)
         padding = (weight.shape[-2] // 2, weight.shape[-1] // 2)
-        out = F.conv2d(both, weight, padding=padding, groups=d_complex)  # (2B, 2D, rows, columns)
-        out = out.unflatten(0, (2, n_batch)).unflatten(2, (d_complex, 2)).flatten(4)  # (2, B, D, 2, N)
-        out = out.transpose(2, 4)  # (2, B, N, 2, D)
-        return out[0, :, :, 0] - out[1, :, :, 1], out[0, :, :, 1] + out[1, :, :, 0]
+        out = F.conv2d(pairs, weight, padding=padding, groups=d_complex)  # (B, 2D, rows, columns)
+        re, im = out.flatten(2).transpose(1, 2).unflatten(-1, (d_complex, 2)).unbind(-1)  # (B, N, D) each
+        return re, im
 
 
 class SumAggregation(Aggregation):

@@ -7,15 +7,21 @@ import math
 import torch
 from torch import Tensor
 
-from cvkan import Batch, ComplexLinear, DataModule, Spec, TensorSplit
-from cvkan.models.embedding import Embedding
+from cvkan import ComplexLinear, DataModule, Spec, TensorSplit
+from cvkan.models.embedding import Embedding, Tokens
 
 SAMPLES = 128  # of one recording
 HUM_CYCLES = (12, 20)  # cycles a recording: healthy, worn
 
 
 class Hum(DataModule):
-    """Sines of one of two frequencies with a random phase, in noise."""
+    """Sines of one of two frequencies with a random phase, in noise.
+
+    Args:
+        n_train: training recordings.
+        noise: standard deviation of the noise; the hum has amplitude 1.
+        batch_size, num_workers, seed, limit_train: see :class:`DataModule`.
+    """
 
     def __init__(
         self, *, n_train: int, noise: float, batch_size: int, num_workers: int, seed: int, limit_train: int | None
@@ -30,8 +36,9 @@ class Hum(DataModule):
         return {name: self.record(n, generator) for name, n in sizes.items()}
 
     def record(self, n: int, generator: torch.Generator) -> TensorSplit:
+        """``n`` recordings: ``x`` (n, SAMPLES) and ``y`` (n,), 1 = worn."""
         y = torch.randint(2, (n,), generator=generator)
-        cycles = torch.tensor(HUM_CYCLES)[y]  # (n,)
+        cycles = torch.tensor(HUM_CYCLES)[y]
         phase = torch.rand(n, generator=generator)
         time = torch.arange(SAMPLES) / SAMPLES
         hum = torch.sin(2 * math.pi * (cycles[:, None] * time + phase[:, None]))  # (n, SAMPLES)
@@ -39,7 +46,13 @@ class Hum(DataModule):
 
 
 class FrameSpectrum(Embedding):
-    """Frames of a recording, each one token: its Fourier transform, mixed to ``d_complex`` channels."""
+    """Each frame of a recording is one token: its Fourier transform, mixed to ``d_complex`` channels.
+
+    Args:
+        spec: recordings of shape (samples,).
+        d_complex: complex channels of a token.
+        frame: samples of a frame; divides those of a recording.
+    """
 
     def __init__(self, spec: Spec, d_complex: int, frame: int) -> None:
         super().__init__()
@@ -47,15 +60,11 @@ class FrameSpectrum(Embedding):
         if samples % frame:
             raise ValueError(f"frames of {frame} do not divide {samples} samples; set embedding.frame to a divisor")
         self.frame = frame
-        self.grid = (samples // frame,)  # how the tokens lie: a row of N
+        self.grid = (samples // frame,)
         self.mix = ComplexLinear(frame // 2 + 1, d_complex)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
+        """Recordings (B, samples) to planes (B, N, D)."""
         frames = x.unflatten(1, (-1, self.frame))  # (B, N, frame)
         spectrum = torch.fft.rfft(frames, norm="ortho")  # (B, N, frame // 2 + 1), complex
         return self.mix((spectrum.real, spectrum.imag)), mask
-
-
-def peek(batch: Batch) -> str:
-    """What is in a batch, for a first look."""
-    return ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in batch.items())
