@@ -90,7 +90,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         with stop.listening():
             trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
             (tested,) = trainer.test(task, datamodule=data, ckpt_path=run.best, weights_only=True, verbose=False)
-            metrics = final_metrics(tested, task, checkpoint)
+            metrics = final_metrics(tested, task, checkpoint) | data.baselines()
             run.write_json("metrics.json", metrics)
             run.finish("completed", None, throughput.figures())
             report.write(run, task)

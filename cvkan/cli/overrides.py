@@ -189,5 +189,7 @@ def _check_used(cfg: DictConfig, typed_key: str, root: str) -> None:
     if group not in used:
         target = str(cfg[root]["_target_"]).rpartition(".")[2]
         raise UserError(
-            f"{typed_key} has no effect on this {root} ({target})", "command line", f"Remove it or choose another {root}."
+            f"{typed_key} has no effect on this {root} ({target})",
+            "command line",
+            f"Remove it or choose another {root}.",
         )

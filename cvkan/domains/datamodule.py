@@ -17,11 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from cvkan.analysis.baselines import logistic_accuracy, majority_accuracy
 from cvkan.domains.loader import EpochSampler, ResumableLoader, leave_interrupts_to_parent
 from cvkan.errors import UserError
 from cvkan.spec import Batch, Spec
 
 __all__ = ["Batch", "DataModule", "Spec", "TensorSplit", "collate", "subset"]
+
+BASELINE_SAMPLES = 5000  # a floor needs no more, and reading a large set twice would take longer than it tells
 
 
 class TensorSplit(Dataset[Batch]):
@@ -122,6 +125,36 @@ class DataModule(pl.LightningDataModule):
                 digest.update(key.encode())
                 digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+    def summary(self, batch: Batch) -> Tensor | None:
+        """A few plain features (B, F) of a preprocessed batch for the linear baseline; None for no such baseline."""
+        return None
+
+    def baselines(self) -> dict[str, float]:
+        """Trivial methods on the loaded data: the majority class and a logistic regression on :meth:`summary`.
+
+        Returns:
+            ``baseline/majority_accuracy`` and, where the source has a summary, ``baseline/linear_accuracy``; each
+            fitted and tested on at most ``BASELINE_SAMPLES`` samples. Empty where the target is no class.
+        """
+        if self.spec.target != "classes":
+            return {}
+        train_features, train_labels = self._summarized("train")
+        test_features, test_labels = self._summarized("test")
+        figures = {"baseline/majority_accuracy": majority_accuracy(train_labels, test_labels)}
+        if train_features is not None and test_features is not None:
+            figures["baseline/linear_accuracy"] = logistic_accuracy(
+                train_features, train_labels, test_features, test_labels
+            )
+        return figures
+
+    def _summarized(self, name: str) -> tuple[Tensor | None, Tensor]:
+        """Summaries (n, F) and labels (n,) of up to ``BASELINE_SAMPLES`` samples of a split, drawn by a fixed seed."""
+        split = self.splits[name]
+        rows = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:BASELINE_SAMPLES]  # type: ignore[arg-type]
+        batches = [self.preprocess(batch) for batch in DataLoader(subset(split, rows), **self._loading())]
+        summaries = [features for batch in batches if (features := self.summary(batch)) is not None]
+        return torch.cat(summaries) if summaries else None, torch.cat([batch["y"] for batch in batches])
 
     def setup(self, stage: str | None = None) -> None:
         """Load the splits once and cut the training part down to ``limit_train`` samples."""

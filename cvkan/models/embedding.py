@@ -117,21 +117,21 @@ class ConvStem(Embedding):
                 "raise embedding.n_layers or embedding.max_tokens"
             )
         self.grid = (height, width)
+        n_maps = 2 * d_complex
         layers: list[nn.Module] = []
         for i in range(n_layers):
+            if i > 0:
+                layers += [nn.BatchNorm2d(n_maps), nn.GELU()]
             stride = 2 if i >= n_layers - n_strided else 1
-            layers.append(nn.Conv2d(channels, 2 * d_complex, 3, stride=stride, padding=1, bias=False))
-            layers.append(nn.BatchNorm2d(2 * d_complex))
-            if i < n_layers - 1:
-                layers.append(nn.GELU())
-            channels = 2 * d_complex
-        nn.init.constant_(layers[-1].weight, math.sqrt(0.5))  # two planes: the rms of |z| starts at 1
+            layers.append(nn.Conv2d(n_maps if i else channels, n_maps, 3, stride=stride, padding=1, bias=False))
         self.layers = nn.Sequential(*layers)
+        self.plane_norm = nn.BatchNorm2d(n_maps)
+        nn.init.constant_(self.plane_norm.weight, math.sqrt(0.5))  # two planes: the rms of |z| starts at 1
         self.position = nn.Parameter(torch.randn(2, math.prod(self.grid), d_complex) * 0.1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
         """Images (B, C, H, W) to planes (B, N, D), row by row."""
-        re, im = grid_to_planes(self.layers(x))
+        re, im = grid_to_planes(self.plane_norm(self.layers(x)))
         return (re + self.position[0], im + self.position[1]), mask
 
 

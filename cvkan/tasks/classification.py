@@ -58,11 +58,6 @@ class ClassificationTask(Task):
     def on_test_start(self) -> None:
         self.confusion.reset()
 
-    def results(self) -> dict[str, Any]:
-        """The accuracy of always naming the most frequent class of the test split."""
-        counts = self.confusion.compute().sum(dim=1)
-        return {"baseline/majority_accuracy": float(counts.max() / counts.sum())}
-
     def figures(self) -> dict[str, Figure]:
         from cvkan import plots
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
+from cvkan.domains.audio.base import AudioData
 from cvkan.domains.audio.files import Header, fit_clip, read_header, read_mono
 from cvkan.domains.audio.index import (
     SPLITS,
@@ -25,7 +26,7 @@ from cvkan.domains.audio.index import (
     scan_folder,
     sort_labels,
 )
-from cvkan.domains.datamodule import Batch, DataModule, Dataset, Spec, TensorSplit
+from cvkan.domains.datamodule import Batch, Dataset, Spec, TensorSplit
 from cvkan.errors import UserError
 
 
@@ -61,7 +62,7 @@ class LazyClips(Dataset[Batch]):
         return TensorSplit(x=x, y=self.y)
 
 
-class AudioFolder(DataModule):
+class AudioFolder(AudioData):
     """Classes of recordings, brought to one rate and length.
 
     A sample is ``x`` (T,) float32, mono, full scale 1, as loud as recorded, and ``y`` the class number.

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from cvkan.domains.audio.base import AudioData
 from cvkan.domains.audio.files import fit_clip, read_mono
-from cvkan.domains.datamodule import Batch, DataModule, Dataset, Spec
+from cvkan.domains.datamodule import Batch, Dataset, Spec
 from cvkan.errors import DataUnavailableError, UserError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class SpokenWords(Dataset[Batch]):
         return {"x": fit_clip(samples, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ, N_SAMPLES), "y": self.y[index]}
 
 
-class SpeechCommands(DataModule):
+class SpeechCommands(AudioData):
     """Speech Commands, version 0.02: one of 35 words a clip; the speakers of the parts are disjoint.
 
     A sample is ``x`` (16000,) float32, one second at 16 kHz (shorter clips end in zeros), and ``y`` the

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cvkan.domains.audio.base import AudioData
 from cvkan.domains.audio.voice import N_SAMPLES, SAMPLE_RATE_HZ, WORDS, Speakers, synthesize
 from cvkan.domains.cache import cached_arrays
-from cvkan.domains.datamodule import Batch, DataModule, Dataset, Spec, TensorSplit
+from cvkan.domains.datamodule import Batch, Dataset, Spec, TensorSplit
 from cvkan.errors import UserError
 
 VERSION = 1  # of the generated data: raise it with any change to voice.py that alters a sample
@@ -22,7 +23,7 @@ CHUNK = 256  # clips generated at once; bounds the memory, not the result's qual
 SPLITS = ("train", "val", "test")
 
 
-class AudioSynth(DataModule):
+class AudioSynth(AudioData):
     """Spoken words of a small synthesiser; no speaker is in two splits.
 
     A sample is ``x`` (8000,) float32, one second at 8 kHz, and ``y`` one of ten words, equally frequent.

@@ -42,6 +42,10 @@ class ImageData(DataModule):
         mean, std = x.new_tensor(self.mean).view(-1, 1, 1), x.new_tensor(self.std).view(-1, 1, 1)  # (C, 1, 1)
         return {**batch, "x": (x - mean) / std}
 
+    def summary(self, batch: Batch) -> Tensor:
+        """The image at 8x8 pixels, (B, 64 C)."""
+        return torch.nn.functional.adaptive_avg_pool2d(batch["x"], 8).flatten(1)
+
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean, "std": self.std}
 
