@@ -6,6 +6,7 @@ A config that comes out of a checkpoint is data from outside: :func:`check_targe
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -26,7 +27,7 @@ from cvkan.tasks.base import Task
 
 ALLOWED_PACKAGE = "cvkan."
 # How constructors, of ours and of libraries, say that an argument is wrong.
-REFUSALS = (InstantiationException, ValueError, TypeError, ImportError, MisconfigurationException)
+REFUSALS = (InstantiationException, ValueError, TypeError, IndexError, ImportError, MisconfigurationException)
 
 
 def build_data(cfg: DictConfig) -> DataModule:
@@ -97,10 +98,22 @@ def _instantiate(cfg: DictConfig, key: str, without: tuple[str, ...] = (), **giv
     for name in sorted(OmegaConf.missing_keys(node)):
         name = f"{key}.{name.removeprefix(f'{key}.')}"
         raise UserError(f"{name} is not set", key, f"Set {name}=VALUE.")
+    _check_nulls(node, key)
     with _refusals_explained(key):
         # Live objects are handed to the constructor itself: hydra would turn a dataclass among them into a dict.
         constructor = instantiate(node, _partial_=True, _convert_="all")
         return constructor if node.get("_partial_") else constructor(**given)
+
+
+def _check_nulls(node: DictConfig, key: str) -> None:
+    """Refuse ``null`` for an argument of a class of cvkan whose annotation does not admit None."""
+    if not str(node.get("_target_", "")).startswith(ALLOWED_PACKAGE):
+        return
+    with _refusals_explained(key):
+        parameters = inspect.signature(get_object(node["_target_"])).parameters
+    for name in map(str, node):
+        if name in parameters and node[name] is None and "None" not in str(parameters[name].annotation):
+            raise UserError(f"{key}.{name} must not be null", key, f"It is of type {parameters[name].annotation}.")
 
 
 @contextmanager

@@ -128,6 +128,8 @@ class PolarBlock(Block):
         super().__init__()
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if expansion <= 0:
+            raise ValueError(f"expansion must be positive, got {expansion}")
         self.n_heads, self.dropout = n_heads, dropout
         d_hidden = max(1, round(expansion * d_complex))
         layer_scale = 1.0 if n_layers <= 4 else 0.1

@@ -74,6 +74,20 @@ class Task(pl.LightningModule):
         self.make_optimizer, self.make_scheduler, self.augment = optimizer, scheduler, augment
         self.example: Batch | None = None  # the first few test samples, for pictures
 
+    def check_loss(self, logits: Tensor, y: Tensor) -> None:
+        """Try the loss on tensors of the shapes that training will bring.
+
+        Raises:
+            ValueError: it cannot compare them.
+        """
+        try:
+            self.loss(logits, y)
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{type(self.loss).__name__} cannot compare logits {tuple(logits.shape)} with targets {tuple(y.shape)} "
+                f"of {y.dtype}; choose a loss for targets of kind {self.target!r}"
+            ) from error
+
     def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scalar loss and logits of a batch."""
         raise NotImplementedError

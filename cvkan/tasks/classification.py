@@ -35,6 +35,7 @@ class ClassificationTask(Task):
         augment: nn.Module | None,
     ) -> None:
         super().__init__(spec, model, loss, optimizer, scheduler, augment)
+        self.check_loss(torch.zeros(2, spec.n_outputs), torch.zeros(2, dtype=torch.long))
         metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(spec.n_outputs, average="micro"),

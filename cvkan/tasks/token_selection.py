@@ -40,6 +40,7 @@ class TokenSelectionTask(Task):
         augment: nn.Module | None,
     ) -> None:
         super().__init__(spec, model, loss, optimizer, scheduler, augment)
+        self.check_loss(torch.zeros(2, 3), torch.zeros(2, 3))
         self.val_recovery, self.test_recovery = MeanMetric(), MeanMetric()
         self.val_auc, self.test_auc = BinaryAUROC(thresholds=1000), BinaryAUROC(thresholds=1000)
         self.layer_recovery: list[Tensor] = []
