@@ -27,7 +27,7 @@ _EXPORTS = {
     "cvkan.models.embedding": ("ConvStem", "IdentityEmbedding", "PatchEmbedding"),
     "cvkan.core.linear": ("ComplexLinear",),
     "cvkan.core.norm": ("NoNorm", "PreRMSNorm", "SampleRMSNorm"),
-    "cvkan.core.polar": ("as_complex", "as_planes"),
+    "cvkan.core.polar": ("as_complex", "as_planes", "polar_coordinates"),
     "cvkan.core.polarizing": ("Gate", "PolarAct", "PolarBlock"),
     "cvkan.core.pooling": ("AttentionPooling", "MagnitudePooling", "MeanPooling", "NoPooling", "Readout"),
     "cvkan.core.univariate": ("Harmonic", "PolynomialPsi", "RBFPsi"),

@@ -26,8 +26,12 @@ from cvkan.spec import Spec
 from cvkan.tasks.base import Task
 
 ALLOWED_PACKAGE = "cvkan."
-# How constructors, of ours and of libraries, say that an argument is wrong.
-REFUSALS = (InstantiationException, ValueError, TypeError, IndexError, ImportError, MisconfigurationException)
+# How constructors, of ours and of libraries, say that an argument is wrong: torch says RuntimeError to a negative size,
+# and a size of 0 ends in a division by it.
+REFUSALS = (
+    *(InstantiationException, MisconfigurationException),
+    *(ValueError, TypeError, IndexError, ImportError, ArithmeticError, RuntimeError),
+)
 
 
 def build_data(cfg: DictConfig) -> DataModule:
@@ -129,24 +133,27 @@ def _refusals_explained(key: str) -> Iterator[None]:
             raise cause from error
         if not isinstance(cause, REFUSALS):
             raise
-        lines = [line for line in str(cause).splitlines() if line.strip() and not line.startswith("full_key")]
+        text = str(cause) or type(cause).__name__
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("full_key")]
         what, _, fix = " ".join(lines[: 2 if lines[0].endswith(":") else 1]).partition("; ")
         fix = f"{fix[:1].upper()}{fix[1:]}." if fix else f"Check the values of {key}."
         raise UserError(what, key, fix) from error
 
 
-def check_targets(config: Any, where: str) -> None:
-    """Refuse a config out of a checkpoint that names anything but classes of cvkan.
+def check_targets(config: Any, where: str, own: Any = None) -> None:
+    """Refuse a config out of a checkpoint that names anything but classes of cvkan and those the user names too.
 
     Args:
         config: plain containers.
         where: the file, for the message.
+        own: the user's config (plain containers), whose classes are trusted.
 
     Raises:
         UserError: a foreign ``_target_``.
     """
+    trusted = set(_targets(own))
     for target in _targets(config):
-        if not target.startswith(ALLOWED_PACKAGE):
+        if not target.startswith(ALLOWED_PACKAGE) and target not in trusted:
             raise UserError(
                 f"the checkpoint's config names {target}, which is not part of cvkan",
                 where,

@@ -24,8 +24,10 @@ def wandb_logger(save_dir: str, project: str, name: str | None, group: str | Non
     """
     if offline is None:
         offline = os.environ.get("WANDB_MODE") != "online" and not has_api_key()
+        if offline:
+            log.info("wandb: there is no API key, so the run is logged offline")
     if offline:
-        print(f"wandb: offline (no API key); upload later with: wandb sync {save_dir}/wandb/offline-run-*")
+        log.info("wandb: upload the run later with: wandb sync %s/wandb/offline-run-*", save_dir)
     # Settings are fixed before wandb.init, so that it has nothing to ask.
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_INIT_TIMEOUT", "30")

@@ -109,7 +109,7 @@ def draw_sample(axis: Axes, sample: Tensor) -> None:
     elif sample.ndim == 3:  # (C, H, W), standardised: show the range it has
         low, high = sample.min(), sample.max()
         shown = ((sample - low) / (high - low).clamp(min=1e-6)).permute(1, 2, 0).numpy()
-        axis.imshow(shown.squeeze(-1) if shown.shape[-1] == 1 else shown, cmap="gray")
+        axis.imshow(shown if shown.shape[-1] == 3 else shown.mean(axis=-1), cmap="gray")
     else:  # (T,)
         axis.plot(sample.reshape(-1).numpy(), linewidth=0.4, color="black")
         axis.margins(x=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ from cvkan.run_directory import RunDirectory, device_name
 from cvkan.tasks.base import Task
 
 log = logging.getLogger(__name__)
+
+# What makes a run the run it is: a resumed one has the same, but for where its data lie and how fast they are read.
+IDENTITY = ("seed", "model", "data", "task", "loss", "optimizer", "scheduler")
+CIRCUMSTANCES = {"root", "download", "num_workers", "max_memory_gb", "compile"}
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -54,6 +59,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     data.prepare_data()
     data.setup()
     run = RunDirectory(cfg.output_dir)
+    check_unused(run, cfg.ckpt)
     config = repeatable(cfg)
     checkpoint = RunCheckpoint(run, cfg.domain.monitor, cfg.domain.mode, cfg.domain.name, config)
     stop, throughput = GracefulStop(checkpoint), Throughput()
@@ -121,9 +127,11 @@ def check_seed(seed: Any) -> None:
 
 
 def check_epochs(max_epochs: Any) -> None:
-    """A run of no epoch has no checkpoint to test."""
-    if max_epochs == 0:
-        raise UserError("max_epochs must be at least 1, got 0", "trainer.max_epochs", "Set a positive number.")
+    """A run of no epoch has no checkpoint to test, and the schedule of an endless one (null, -1) has no end."""
+    if max_epochs is None or max_epochs < 1:
+        raise UserError(
+            f"max_epochs must be at least 1, got {max_epochs}", "trainer.max_epochs", "Set a positive number."
+        )
 
 
 def check_resumable(cfg: DictConfig) -> dict[str, Any] | None:
@@ -131,7 +139,8 @@ def check_resumable(cfg: DictConfig) -> dict[str, Any] | None:
     if cfg.ckpt is None:
         return None
     checkpoint = read_checkpoint(cfg.ckpt)
-    build.check_targets(checkpoint["cvkan"]["config"].get("model"), str(cfg.ckpt))
+    own = OmegaConf.to_container(cfg.model, resolve=True)
+    build.check_targets(checkpoint["cvkan"]["config"].get("model"), str(cfg.ckpt), own)
     domain = checkpoint["cvkan"]["domain"]
     if domain != cfg.domain.name:
         raise UserError(
@@ -139,7 +148,55 @@ def check_resumable(cfg: DictConfig) -> dict[str, Any] | None:
             cfg.ckpt,
             f"Resume it with domain={domain} and the other choices of its run, which its config.yaml lists.",
         )
+    check_same_choices(checkpoint["cvkan"]["config"], cfg)
     return checkpoint
+
+
+def check_same_choices(theirs: dict[str, Any], cfg: DictConfig) -> None:
+    """Refuse to go on with a run under other choices than it began with: it would be neither run.
+
+    Raises:
+        UserError: a value of the checkpoint's config is another one here.
+    """
+    configs = (repeatable(cfg), theirs)
+    here, there = (dict(_values({key: config.get(key) for key in IDENTITY})) for config in configs)
+    other = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+    if other:
+        names = ", ".join(f"{key}={there.get(key)} (here {here.get(key)})" for key in other[:3])
+        raise UserError(
+            f"the checkpoint's run has {names}{' and more' if len(other) > 3 else ''}",
+            cfg.ckpt,
+            "Resume it with the choices of its run: cvkan-train --config-dir RUN --config-name config ckpt=….",
+        )
+    if cfg.trainer.max_epochs > theirs["trainer"]["max_epochs"]:
+        raise UserError(
+            f"the checkpoint's run ends after {theirs['trainer']['max_epochs']} epochs, and so does its learning rate",
+            "trainer.max_epochs",
+            "Train anew for more.",
+        )
+
+
+def _values(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every leaf of a plain config, without the circumstances."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _values(value, f"{prefix}{key}.")
+        elif key not in CIRCUMSTANCES:
+            yield f"{prefix}{key}", value
+
+
+def check_unused(run: RunDirectory, ckpt: str | None) -> None:
+    """Refuse to write over the run that a directory holds already, unless it is the one that is resumed.
+
+    Raises:
+        UserError: there is a checkpoint of another run.
+    """
+    if run.last.exists() and (ckpt is None or Path(ckpt).resolve().parent != run.checkpoints.resolve()):
+        raise UserError(
+            f"{run.path} holds a run", "output_dir", f"Go on with it by ckpt={run.last}, or choose another folder."
+        )
+    if ckpt is None:  # what a run left that never came to a checkpoint
+        run.metrics_csv.unlink(missing_ok=True)
 
 
 def check_weights(state: dict[str, Any], task: Task, where: str) -> None:

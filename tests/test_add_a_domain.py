@@ -65,6 +65,16 @@ def test_other_commands_of_the_tutorial_work(
     assert not (TOY / "outputs").exists()
 
 
+def test_run_with_classes_of_the_user_can_be_resumed(
+    train_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(TOY))
+    short = ("--config-dir", TOY / "conf", "domain=toy", "data.n_train=100", "trainer.max_epochs=1")
+    assert train_here(*short, f"output_dir={tmp_path / 'run'}").code == 0
+    resumed = train_here(*short, f"ckpt={tmp_path / 'run/checkpoints/last.ckpt'}")
+    assert resumed.code == 0, resumed.err
+
+
 def test_module_that_is_not_found_is_named(train_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "toy_domain", raising=False)
     refused = train_here("--config-dir", TOY / "conf", "domain=toy")

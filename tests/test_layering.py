@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "analysis": ("analysis", "core", "spec"),
     "models": ("models", "core", "spec", "errors"),
     "tasks": ("tasks", "models", "core", "spec", "analysis", "plots", "errors"),
-    "domains": ("domains", "models", "core", "spec", "errors", "atomic"),
+    "domains": ("domains", "models", "core", "analysis", "spec", "errors", "atomic"),
     "spec": (),
     "errors": (),
     "atomic": (),

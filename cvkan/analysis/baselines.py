@@ -24,6 +24,8 @@ def logistic_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, test_la
         test: (m, F).
         test_labels: (m,).
     """
+    if len(train_labels.unique()) < 2:  # there is nothing to fit
+        return majority_accuracy(train_labels, test_labels)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -69,6 +69,10 @@ class GracefulStop(pl.Callback):
         if self._listening:
             self._install()
 
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._listening:  # as in on_train_start: the test has put Lightning's handler in front again
+            self._install()
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

@@ -22,6 +22,12 @@ from cvkan.errors import DivergedError, Interrupted, UserError, one_line
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+SIGNALLED = 128  # exit codes above it tell which signal ended a job
+
+
+class _Stopped(BaseException):
+    """A signal has ended a job and has been reported; the jobs of a multirun that wait are not started."""
+
 
 def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) -> int:
     """Run a command: compose the config from ``sys.argv`` and call ``job`` with it, once a job of a multirun.
@@ -54,12 +60,15 @@ def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) 
         codes.append(report_errors(work, debug=bool(cfg.get("debug"))))
         if codes[-1] == UserError.exit_code:
             discard_empty_run()
+        if codes[-1] > SIGNALLED:
+            raise _Stopped
 
     guarded.__module__ = job.__module__  # hydra names the job's log after it
     main = hydra.main(version_base="1.3", config_path="pkg://cvkan.conf", config_name=config_name)(guarded)
     # Jobs let nothing out: even a plain ValueError or OSError is about the command line here.
     work = partial(_explained, main, config_name, arguments, also=(OSError, ValueError))
-    codes.append(report_errors(work, debug="debug=true" in arguments))
+    with suppress(_Stopped):
+        codes.append(report_errors(work, debug="debug=true" in arguments))
     return max(codes)
 
 

@@ -10,6 +10,7 @@ Legend: B batch.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,9 +23,10 @@ from cvkan.domains.loader import EpochSampler, ResumableLoader, leave_interrupts
 from cvkan.errors import UserError
 from cvkan.spec import Batch, Spec
 
-__all__ = ["Batch", "DataModule", "Spec", "TensorSplit", "collate", "subset"]
+__all__ = ["Batch", "DataModule", "Spec", "TensorSplit", "collate", "refuse_split_names", "subset"]
 
 BASELINE_SAMPLES = 5000  # a floor needs no more, and reading a large set twice would take longer than it tells
+SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
 class TensorSplit(Dataset[Batch]):
@@ -204,3 +206,19 @@ def subset(split: Dataset[Batch], rows: Tensor) -> Dataset[Batch]:
     if isinstance(split, TensorSplit):
         return TensorSplit(**{name: tensor[rows] for name, tensor in split.tensors.items()})
     return torch.utils.data.Subset(split, rows.tolist())
+
+
+def refuse_split_names(root: Path, folders: list[Path], fix: str) -> None:
+    """Refuse subfolders named like splits where classes are expected: a network would learn to tell the splits.
+
+    Args:
+        root: their parent, for the message.
+        folders: the subfolders.
+        fix: what to do about it in this source.
+
+    Raises:
+        UserError: every subfolder is named like a split.
+    """
+    if folders and {folder.name.lower() for folder in folders} <= SPLIT_NAMES:
+        names = ", ".join(folder.name for folder in folders)
+        raise UserError(f"the subfolders are splits ({names}), not classes", root, fix)

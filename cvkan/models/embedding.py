@@ -102,11 +102,13 @@ class ConvStem(Embedding):
         max_tokens: upper bound on the number of tokens N.
 
     Raises:
-        ValueError: the input is no image, or ``n_layers`` strides of 2 cannot reach ``max_tokens``.
+        ValueError: the input is no image, or ``n_layers`` is below 1 or too few for ``max_tokens``.
     """
 
     def __init__(self, spec: Spec, d_complex: int, n_layers: int, max_tokens: int) -> None:
         super().__init__()
+        if n_layers < 1:
+            raise ValueError(f"n_layers must be at least 1, got {n_layers}; set embedding.n_layers")
         channels, height, width = image_shape(spec, "conv_stem")
         n_strided = 0
         while height * width > max_tokens and n_strided <= n_layers:

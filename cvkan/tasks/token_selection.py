@@ -47,19 +47,22 @@ class TokenSelectionTask(Task):
 
     def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         logits = self.model(batch["x"], batch.get("mask")).squeeze(-1)  # (B, N)
-        return self.loss(logits, batch["y"].to(logits.dtype)), logits
+        valid = valid_tokens(batch)
+        return self.loss(logits[valid], batch["y"][valid].to(logits.dtype)), logits
 
     def update_metrics(self, stage: str, batch: Batch, logits: Tensor) -> None:
+        valid = valid_tokens(batch)
         testing = stage == "test"
         recovery = self.test_recovery if testing else self.val_recovery
         auc = self.test_auc if testing else self.val_auc
-        recovery.update(topk_recovery(logits, batch["y"]))
-        auc.update(logits, batch["y"].long())
+        wanted = batch["y"] * valid
+        recovery.update(topk_recovery(logits.masked_fill(~valid, -torch.inf), wanted))
+        auc.update(logits[valid], wanted[valid].long())
         self.log(f"{stage}/topk_recovery", recovery, on_step=False, on_epoch=True, prog_bar=not testing)
         self.log(f"{stage}/auc", auc, on_step=False, on_epoch=True)
         if testing and isinstance(self.model, Traceable):
             layers = self.model.trace(batch["x"], batch.get("mask"))
-            scores = [topk_recovery(token_magnitude(layer.z), batch["y"]) for layer in layers]
+            scores = [topk_recovery(token_magnitude(layer.z).masked_fill(~valid, -1), wanted) for layer in layers]
             self.layer_recovery.append(torch.stack(scores, dim=1).cpu())  # (B, L)
 
     def on_test_start(self) -> None:
@@ -78,3 +81,8 @@ class TokenSelectionTask(Task):
         if self.layer_recovery:
             pictures["per_layer_recovery"] = plots.per_layer(self.results()["per_layer_recovery"])
         return pictures
+
+
+def valid_tokens(batch: Batch) -> Tensor:
+    """(B, N) bool, all true where the batch has no mask."""
+    return batch["mask"].bool() if "mask" in batch else torch.ones_like(batch["y"], dtype=torch.bool)

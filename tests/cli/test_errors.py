@@ -65,6 +65,11 @@ def write_clips(folder: Path) -> None:
         pytest.param(["optimizer.lr=-1"], ["learning rate", "-1", "(optimizer)"], id="negative rate"),
         pytest.param(["scheduler.warmup_fraction=3"], ["3", "(scheduler)"], id="warm-up above 1"),
         pytest.param(["model.dropout=2"], ["dropout", "2", "(model)"], id="dropout above 1"),
+        pytest.param(["trainer.max_epochs=-1"], ["trainer.max_epochs", "-1"], id="endless training"),
+        pytest.param(["model.n_heads=0"], ["zero", "(model)"], id="no heads"),
+        pytest.param(["model=convnet", "model.d_model=-3"], ["negative", "(model)"], id="negative width"),
+        pytest.param(["model=convnet", "model.kernel_size=4"], ["kernel_size", "odd"], id="even filters"),
+        pytest.param(["embedding.n_layers=0"], ["n_layers", "at least 1"], id="no convolutions"),
         pytest.param(["model.n_heads=5"], ["n_heads=5", "d_complex=32"], id="heads that do not divide"),
         pytest.param(["model.readout=foo"], ["'foo'", "'cart'"], id="readout"),
         pytest.param(
@@ -86,6 +91,14 @@ def write_clips(folder: Path) -> None:
 )
 def test_fault_is_named_in_one_line(train_here: Train, typed: list[str], said: list[str]) -> None:
     assert_refused(train_here(*typed), *said)
+
+
+def test_directory_of_another_run_is_not_written_over(train_here: Train) -> None:
+    small = ("trainer.max_epochs=1", "data.limit_train=64", "output_dir=run")
+    assert train_here(*small).code == 0
+    before = {name: Path("run", name).read_bytes() for name in ("metrics.csv", "metrics.json", "config.yaml")}
+    assert_refused(train_here(*small, "seed=1"), "run holds a run", "run/checkpoints/last.ckpt")
+    assert {name: Path("run", name).read_bytes() for name in before} == before
 
 
 def test_empty_audio_folder(train_here: Train) -> None:
@@ -135,7 +148,15 @@ def test_checkpoint_of_another_domain_or_size_or_with_foreign_classes(train_here
     Path("run/run.json").unlink()  # no run to go on in: what is refused must make no directory either
 
     assert_refused(train_here("domain=audio", f"ckpt={last}"), "domain=image", "domain=audio")
-    assert_refused(train_here(f"ckpt={last}"), "another model", "8) in it", "32) here")
+    assert_refused(train_here(f"ckpt={last}"), "model.d_complex=8 (here 32)", "--config-name config")
+    assert_refused(train_here(*small, "seed=1", f"ckpt={last}"), "seed=0 (here 1)")
+    assert_refused(train_here(*small, "trainer.max_epochs=2", f"ckpt={last}"), "ends after 1 epochs", "max_epochs")
+
+    checkpoint = torch.load(last, weights_only=True)
+    name = "model.head.weight"
+    checkpoint["state_dict"][name] = checkpoint["state_dict"][name][:3]
+    torch.save(checkpoint, "other.ckpt")
+    assert_refused(train_here(*small, "ckpt=other.ckpt"), "another model", "model.head.weight is (3, 24) in it")
 
     checkpoint = torch.load(last, weights_only=True)
     checkpoint["cvkan"]["config"]["model"]["_target_"] = "os.system"

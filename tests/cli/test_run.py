@@ -94,6 +94,28 @@ def test_faulty_job_of_a_multirun_does_not_keep_the_others_from_running(train_he
     assert (sweep / "1/metrics.json").exists()
 
 
+def test_signal_ends_all_jobs_of_a_multirun(train_here: Train) -> None:
+    def stop() -> None:
+        while not list(Path("multirun").glob("*/0/checkpoints/last.ckpt")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    result = train_here("-m", "seed=0,1", *LONG)
+    stopper.join()
+
+    assert result.code == 143
+    (sweep,) = Path("multirun").iterdir()
+    assert [path.name for path in sweep.iterdir() if path.is_dir()] == ["0"]
+
+
+def test_single_training_sample_has_baselines_too(train_here: Train) -> None:
+    assert train_here("trainer.max_epochs=1", "data.limit_train=1", "output_dir=run").code == 0
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert metrics["baseline/linear_accuracy"] == metrics["baseline/majority_accuracy"]
+
+
 def test_diverged_run_names_step_and_layer(train_here: Train) -> None:
     result = train_here(*SHORT, "optimizer.lr=1e30", "scheduler=constant", "output_dir=run")
 

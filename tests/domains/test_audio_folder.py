@@ -159,6 +159,19 @@ def test_holdout_takes_all_clips_of_a_value_and_frees_the_other_test_clips(tmp_p
             folder(tmp_path, index=index, holdout=rule)
 
 
+def test_parts_that_the_index_does_not_name_are_drawn_from_its_training_part(tmp_path: Path) -> None:
+    long_file(tmp_path, clips=20)
+    rows = [f"{k},{k % 2},{500 * k},500,{'test' if k >= 16 else 'train'}" for k in range(20)]
+    index = write_index(tmp_path, "file,label,start,length,split\n" + "\n".join(rows))
+    data = folder(tmp_path, index=index, val_fraction=0.25)
+    parts = {
+        name: {clip.start // 500 for clip in data.clips if clip.split == name} for name in ("train", "val", "test")
+    }
+    assert parts["test"] == {16, 17, 18, 19}
+    assert (len(parts["train"]), len(parts["val"])) == (12, 4)
+    assert {k % 2 for k in parts["val"]} == {0, 1}
+
+
 def break_missing_root(root: Path) -> dict:
     return {"root": str(root / "nowhere")}
 

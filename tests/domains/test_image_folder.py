@@ -128,6 +128,13 @@ def test_folder_without_class_folders(tmp_path: Path) -> None:
         folder(tmp_path)
 
 
+def test_split_folders_without_test_are_no_classes(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        fill(tmp_path / name, 4)
+    with pytest.raises(UserError, match=r"splits \(train, val\), not classes.*train and test"):
+        folder(tmp_path)
+
+
 def test_folder_with_one_class(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="only one class, red"):
         folder(fill(tmp_path, 3, ("red",)))

@@ -76,8 +76,9 @@ class AudioFolder(AudioData):
         clip_s: length of each clip in files of which the index numbers the clips (column ``clip``), s.
         holdout: ``COLUMN:VALUE`` of the index: clips with that value are the test part, other test clips join
             the training part; None keeps the given parts.
-        val_fraction: share of the clips for validation, drawn a class, where the index gives no splits.
-        test_fraction: likewise for the test part, unless ``holdout`` makes one.
+        val_fraction: share of the clips for validation, drawn from the training part of each class, where the index
+            gives no validation clips.
+        test_fraction: likewise for the test part, unless the index or ``holdout`` makes one.
         split_seed: seed of that drawing; not the run's seed, so that all runs are tested on the same clips.
         max_memory_gb: the decoded set is kept in memory up to this size, else clips are read when needed.
 
@@ -116,8 +117,7 @@ class AudioFolder(AudioData):
         clips = scan_folder(folder) if index is None else read_index(folder, index)
         if holdout is not None:
             clips = hold_out(clips, holdout)
-        fractions = {"val": val_fraction, "test": 0.0 if holdout is not None else test_fraction}
-        self.clips = draw_splits(clips, fractions, split_seed)
+        self.clips = draw_splits(clips, {"val": val_fraction, "test": test_fraction}, split_seed)
         class_names = sort_labels(clip.label for clip in self.clips)
         if len(class_names) < 2:
             raise UserError(f"only one class, {class_names[0]!r}", folder, "Give at least two classes.")
@@ -180,7 +180,7 @@ def _extent(clip: Clip, header: Header, clip_s: float) -> tuple[Path, int, int, 
     """File, rate, first sample and number of samples of a clip."""
     start, length = clip.start, clip.length
     if clip.number is not None:
-        length = round(clip_s * header.rate_hz)
+        length = max(round(clip_s * header.rate_hz), 1)
         start = clip.number * length
         if header.frames % length:
             raise UserError(

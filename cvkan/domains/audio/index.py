@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from cvkan.domains.audio.files import SUFFIXES
+from cvkan.domains.datamodule import refuse_split_names
 from cvkan.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -51,22 +52,7 @@ def scan_folder(root: Path) -> list[Clip]:
     if not folders:
         found = "audio files but no class subfolders" if audio_files(root) else "no audio in the folder"
         raise UserError(found, root, "Put wav or flac files in one subfolder a class, or set data.index=FILE.csv.")
-    if {p.name.lower() for p in folders} <= {
-        "train",
-        "training",
-        "val",
-        "valid",
-        "validation",
-        "dev",
-        "test",
-        "testing",
-    }:
-        names = ", ".join(p.name for p in folders)
-        raise UserError(
-            f"the subfolders are splits ({names}), not classes",
-            root,
-            "List the files in an index CSV with a split column.",
-        )
+    refuse_split_names(root, folders, "List the files in an index CSV with a split column.")
     clips = []
     for folder in folders:
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
@@ -157,17 +143,20 @@ def hold_out(clips: list[Clip], rule: str) -> list[Clip]:
 
 
 def draw_splits(clips: list[Clip], fractions: dict[str, float], seed: int) -> list[Clip]:
-    """Give each clip without a split one, at random and in equal shares of each class.
+    """Draw the parts that no clip is in yet, at random and in equal shares of each class.
 
     Args:
-        clips: all clips; those with a split keep it.
+        clips: all clips; ``val`` and ``test`` stay as they are given. A part that is not given is drawn from the
+            others: from clips without a split or of ``train``.
         fractions: share of ``val`` and ``test``; the rest is ``train``.
         seed: of the drawing.
     """
+    given = {clip.split for clip in clips}
+    fractions = {name: 0.0 if name in given else share for name, share in fractions.items()}
     generator = torch.Generator().manual_seed(seed)
     by_class = defaultdict(list)
     for position, clip in enumerate(clips):
-        if not clip.split:
+        if clip.split in ("", "train"):
             by_class[clip.label].append(position)
     result = list(clips)
     for label in sorted(by_class):

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cvkan.domains.datamodule import Batch, Dataset, Spec
+from cvkan.domains.datamodule import Batch, Dataset, Spec, refuse_split_names
 from cvkan.domains.image.base import ImageData, check_fraction, stratified_split
 from cvkan.domains.image.files import MODES, SUFFIXES, ImageFiles, image_files, subfolders
 from cvkan.errors import DataUnavailableError, UserError
@@ -78,6 +78,9 @@ class ImageFolder(ImageData):
             raise DataUnavailableError(
                 "there is no such folder", f"data.root={root}", "Set data.root=DIR, or data=digits."
             )
+        if not self._has_split_folders():
+            fix = "Give train and test (val is optional), each with class subfolders."
+            refuse_split_names(self.root, subfolders(self.root), fix)
         self.class_names = _class_names(self.root / "train" if self._has_split_folders() else self.root)
         self.spec = Spec(
             input_shape=(channels, image_size, image_size),

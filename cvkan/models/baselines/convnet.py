@@ -26,7 +26,7 @@ class ConvNet(nn.Module):
         dropout: probability of dropping a feature before the head.
 
     Raises:
-        ValueError: the samples are no images, or the data asks for one output a token.
+        ValueError: the samples are no images, the data asks for one output a token, or a size is out of range.
     """
 
     def __init__(
@@ -45,6 +45,10 @@ class ConvNet(nn.Module):
             raise ValueError(
                 f"model=convnet classifies images (channels, height, width), got samples of shape "
                 f"{spec.input_shape}; choose domain=image or another model"
+            )
+        if kernel_size % 2 == 0 or kernel_size < 1 or stem_stride < 1:
+            raise ValueError(
+                f"kernel_size must be odd and positive, stem_stride positive, got {kernel_size} and {stem_stride}"
             )
         self.stem = nn.Sequential(
             nn.Conv2d(spec.input_shape[0], d_model, 3, padding=1, bias=False),
