@@ -8,7 +8,56 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+# What a type checker sees of the names that _EXPORTS imports late; a test compares the two.
+if TYPE_CHECKING:
+    from cvkan.core.aggregation import Aggregation as Aggregation
+    from cvkan.core.aggregation import AgreementAggregation as AgreementAggregation
+    from cvkan.core.aggregation import LocalAggregation as LocalAggregation
+    from cvkan.core.aggregation import MagnitudeAggregation as MagnitudeAggregation
+    from cvkan.core.aggregation import MeanAggregation as MeanAggregation
+    from cvkan.core.aggregation import SumAggregation as SumAggregation
+    from cvkan.core.backbone import Block as Block
+    from cvkan.core.backbone import LayerTrace as LayerTrace
+    from cvkan.core.backbone import PolarBackbone as PolarBackbone
+    from cvkan.core.linear import ComplexLinear as ComplexLinear
+    from cvkan.core.norm import NoNorm as NoNorm
+    from cvkan.core.norm import PreRMSNorm as PreRMSNorm
+    from cvkan.core.norm import SampleRMSNorm as SampleRMSNorm
+    from cvkan.core.polar import as_complex as as_complex
+    from cvkan.core.polar import as_planes as as_planes
+    from cvkan.core.polar import polar_coordinates as polar_coordinates
+    from cvkan.core.polarizing import Gate as Gate
+    from cvkan.core.polarizing import PolarAct as PolarAct
+    from cvkan.core.polarizing import PolarBlock as PolarBlock
+    from cvkan.core.pooling import AttentionPooling as AttentionPooling
+    from cvkan.core.pooling import MagnitudePooling as MagnitudePooling
+    from cvkan.core.pooling import MeanPooling as MeanPooling
+    from cvkan.core.pooling import NoPooling as NoPooling
+    from cvkan.core.pooling import Pooling as Pooling
+    from cvkan.core.pooling import Readout as Readout
+    from cvkan.core.univariate import Harmonic as Harmonic
+    from cvkan.core.univariate import PolynomialPsi as PolynomialPsi
+    from cvkan.core.univariate import Psi as Psi
+    from cvkan.core.univariate import RBFPsi as RBFPsi
+    from cvkan.domains.audio.embedding import STFTEmbedding as STFTEmbedding
+    from cvkan.domains.datamodule import DataModule as DataModule
+    from cvkan.domains.datamodule import Loading as Loading
+    from cvkan.domains.datamodule import TensorSplit as TensorSplit
+    from cvkan.errors import DataUnavailableError as DataUnavailableError
+    from cvkan.errors import DivergedError as DivergedError
+    from cvkan.errors import UserError as UserError
+    from cvkan.models.cvkan import CVKAN as CVKAN
+    from cvkan.models.embedding import ConvStem as ConvStem
+    from cvkan.models.embedding import Embedding as Embedding
+    from cvkan.models.embedding import IdentityEmbedding as IdentityEmbedding
+    from cvkan.models.embedding import PatchEmbedding as PatchEmbedding
+    from cvkan.spec import Batch as Batch
+    from cvkan.spec import Spec as Spec
+    from cvkan.tasks.base import Task as Task
+    from cvkan.tasks.classification import ClassificationTask as ClassificationTask
+    from cvkan.tasks.token_selection import TokenSelectionTask as TokenSelectionTask
 
 try:
     __version__ = version("cvkan")
@@ -17,22 +66,23 @@ except PackageNotFoundError:  # a bare source tree on the path
 
 _EXPORTS = {
     "cvkan.core.aggregation": (
+        "Aggregation",
         "AgreementAggregation",
         "LocalAggregation",
         "MagnitudeAggregation",
         "MeanAggregation",
         "SumAggregation",
     ),
-    "cvkan.core.backbone": ("LayerTrace", "PolarBackbone"),
-    "cvkan.models.embedding": ("ConvStem", "IdentityEmbedding", "PatchEmbedding"),
+    "cvkan.core.backbone": ("Block", "LayerTrace", "PolarBackbone"),
+    "cvkan.models.embedding": ("ConvStem", "Embedding", "IdentityEmbedding", "PatchEmbedding"),
     "cvkan.core.linear": ("ComplexLinear",),
     "cvkan.core.norm": ("NoNorm", "PreRMSNorm", "SampleRMSNorm"),
     "cvkan.core.polar": ("as_complex", "as_planes", "polar_coordinates"),
     "cvkan.core.polarizing": ("Gate", "PolarAct", "PolarBlock"),
-    "cvkan.core.pooling": ("AttentionPooling", "MagnitudePooling", "MeanPooling", "NoPooling", "Readout"),
-    "cvkan.core.univariate": ("Harmonic", "PolynomialPsi", "RBFPsi"),
+    "cvkan.core.pooling": ("AttentionPooling", "MagnitudePooling", "MeanPooling", "NoPooling", "Pooling", "Readout"),
+    "cvkan.core.univariate": ("Harmonic", "PolynomialPsi", "Psi", "RBFPsi"),
     "cvkan.domains.audio.embedding": ("STFTEmbedding",),
-    "cvkan.domains.datamodule": ("DataModule", "TensorSplit"),
+    "cvkan.domains.datamodule": ("DataModule", "Loading", "TensorSplit"),
     "cvkan.errors": ("DataUnavailableError", "DivergedError", "UserError"),
     "cvkan.models.cvkan": ("CVKAN",),
     "cvkan.spec": ("Batch", "Spec"),

@@ -114,10 +114,21 @@ def _check_nulls(node: DictConfig, key: str) -> None:
     if not str(node.get("_target_", "")).startswith(ALLOWED_PACKAGE):
         return
     with _refusals_explained(key):
-        parameters = inspect.signature(get_object(node["_target_"])).parameters
+        parameters = _parameters(get_object(node["_target_"]))
     for name in map(str, node):
         if name in parameters and node[name] is None and "None" not in str(parameters[name].annotation):
             raise UserError(f"{key}.{name} must not be null", key, f"It is of type {parameters[name].annotation}.")
+
+
+def _parameters(constructor: Any) -> dict[str, inspect.Parameter]:
+    """Arguments of a constructor, with those that its ``**`` argument hands on to the base class."""
+    found: dict[str, inspect.Parameter] = {}
+    for step in inspect.getmro(constructor) if inspect.isclass(constructor) else (constructor,):
+        own = inspect.signature(step).parameters
+        found = {**own, **found}
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
+            break
+    return found
 
 
 @contextmanager

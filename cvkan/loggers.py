@@ -23,7 +23,7 @@ def wandb_logger(save_dir: str, project: str, name: str | None, group: str | Non
         offline: None decides by the presence of a key.
     """
     if offline is None:
-        offline = os.environ.get("WANDB_MODE") != "online" and not has_api_key()
+        offline = not has_api_key()
         if offline:
             log.info("wandb: there is no API key, so the run is logged offline")
     if offline:

@@ -9,7 +9,6 @@ import math
 from importlib.resources import files
 from typing import Any
 
-from cvkan import plots
 from cvkan.atomic import atomic_file, write_text
 from cvkan.run_directory import RunDirectory
 from cvkan.tasks.base import Task
@@ -25,6 +24,8 @@ def write(run: RunDirectory, task: Task) -> None:
         run: a finished run with ``metrics.csv``, ``metrics.json`` and ``run.json``.
         task: the tested task.
     """
+    from cvkan import plots  # matplotlib costs a second that the first training step need not wait for
+
     figures = task.figures()
     past = history(run)
     if past:

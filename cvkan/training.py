@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cvkan import build, report
 from cvkan.callbacks.checkpoint import RunCheckpoint
@@ -20,16 +18,13 @@ from cvkan.callbacks.history import MetricsCSV, carry_history
 from cvkan.callbacks.progress import progress_callback
 from cvkan.callbacks.step_seed import StepSeed
 from cvkan.callbacks.throughput import Throughput
-from cvkan.checkpointing import AtomicCheckpointIO, read_checkpoint
+from cvkan.checkpointing import AtomicCheckpointIO
 from cvkan.errors import DivergedError, Interrupted, UserError, one_line
+from cvkan.resuming import check_resumable, check_unused, check_weights, repeatable
 from cvkan.run_directory import RunDirectory, device_name
 from cvkan.tasks.base import Task
 
-log = logging.getLogger(__name__)
-
-# What makes a run the run it is: a resumed one has the same, but for where its data lie and how fast they are read.
-IDENTITY = ("seed", "model", "data", "task", "loss", "optimizer", "scheduler")
-CIRCUMSTANCES = {"root", "download", "num_workers", "max_memory_gb", "compile"}
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -47,8 +42,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         Interrupted: a signal stopped the run; ``last.ckpt`` is written.
     """
     quiet_lightning()
-    check_seed(cfg.seed)
-    check_epochs(cfg.trainer.max_epochs)
+    check_values(cfg)
     resumed = check_resumable(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build.build_data(cfg)
@@ -95,17 +89,22 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     try:
         with stop.listening():
             trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
-            (tested,) = trainer.test(task, datamodule=data, ckpt_path=run.best, weights_only=True, verbose=False)
-            metrics = final_metrics(tested, task, checkpoint) | data.baselines()
+            # Without a best one, the monitored metric was never a number.
+            tested_ckpt = run.best if run.best.exists() else run.last
+            (tested,) = trainer.test(task, datamodule=data, ckpt_path=tested_ckpt, weights_only=True, verbose=False)
+            metrics = final_metrics(tested, task, checkpoint)
+            run.write_json("metrics.json", metrics)
+            metrics |= data.baselines()
             run.write_json("metrics.json", metrics)
             run.finish("completed", None, throughput.figures())
-            report.write(run, task)
     except BaseException as error:
         failed = isinstance(error, Exception)
         speaks_for_itself = isinstance(error, (UserError, DivergedError, Interrupted))
         message = one_line(error) if speaks_for_itself else f"{type(error).__name__}: {one_line(error)}"
         run.finish("failed" if failed else "interrupted", message, throughput.figures())
         raise
+    # The run is complete, whatever becomes of its pictures.
+    report.write(run, task)
     report.print_table(run)
     return metrics
 
@@ -118,129 +117,28 @@ def final_metrics(tested: Any, task: Task, checkpoint: RunCheckpoint) -> dict[st
     return figures | task.results()
 
 
-def check_seed(seed: Any) -> None:
-    """Seeds are non-negative 32-bit integers, NumPy's range."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise UserError(
-            f"seed must be an integer from 0 to {2**32 - 1}, got {seed!r}", "seed", "Set seed=0, for example."
-        )
-
-
-def check_epochs(max_epochs: Any) -> None:
-    """A run of no epoch has no checkpoint to test, and the schedule of an endless one (null, -1) has no end."""
-    if max_epochs is None or max_epochs < 1:
-        raise UserError(
-            f"max_epochs must be at least 1, got {max_epochs}", "trainer.max_epochs", "Set a positive number."
-        )
-
-
-def check_resumable(cfg: DictConfig) -> dict[str, Any] | None:
-    """The checkpoint ``cfg.ckpt``, refused before anything is made if it is of another domain; None for a new run."""
-    if cfg.ckpt is None:
-        return None
-    checkpoint = read_checkpoint(cfg.ckpt)
-    own = OmegaConf.to_container(cfg.model, resolve=True)
-    build.check_targets(checkpoint["cvkan"]["config"].get("model"), str(cfg.ckpt), own)
-    domain = checkpoint["cvkan"]["domain"]
-    if domain != cfg.domain.name:
-        raise UserError(
-            f"the checkpoint is of domain={domain}, this run is of domain={cfg.domain.name}",
-            cfg.ckpt,
-            f"Resume it with domain={domain} and the other choices of its run, which its config.yaml lists.",
-        )
-    check_same_choices(checkpoint["cvkan"]["config"], cfg)
-    return checkpoint
-
-
-def check_same_choices(theirs: dict[str, Any], cfg: DictConfig) -> None:
-    """Refuse to go on with a run under other choices than it began with: it would be neither run.
+def check_values(cfg: DictConfig) -> None:
+    """Refuse values that only the run as a whole can judge.
 
     Raises:
-        UserError: a value of the checkpoint's config is another one here.
+        UserError: ``seed``, ``trainer.max_epochs`` or ``trainer.precision`` is out of range.
     """
-    configs = (repeatable(cfg), theirs)
-    here, there = (dict(_values({key: config.get(key) for key in IDENTITY})) for config in configs)
-    other = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
-    if other:
-        names = ", ".join(f"{key}={there.get(key)} (here {here.get(key)})" for key in other[:3])
+    # NumPy's range.
+    if not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
         raise UserError(
-            f"the checkpoint's run has {names}{' and more' if len(other) > 3 else ''}",
-            cfg.ckpt,
-            "Resume it with the choices of its run: cvkan-train --config-dir RUN --config-name config ckpt=….",
+            f"seed must be an integer from 0 to {2**32 - 1}, got {cfg.seed!r}", "seed", "Set seed=0, for example."
         )
-    if cfg.trainer.max_epochs > theirs["trainer"]["max_epochs"]:
+    # A run of no epoch has no checkpoint to test, and the schedule of an endless one (null, -1) has no end.
+    epochs = cfg.trainer.max_epochs
+    if epochs is None or epochs < 1:
+        raise UserError(f"max_epochs must be at least 1, got {epochs}", "trainer.max_epochs", "Set a positive number.")
+    # The core keeps its polar part in float32 by itself; weights in another precision throughout are not supported.
+    if str(cfg.trainer.precision) not in PRECISIONS:
         raise UserError(
-            f"the checkpoint's run ends after {theirs['trainer']['max_epochs']} epochs, and so does its learning rate",
-            "trainer.max_epochs",
-            "Train anew for more.",
+            f"precision {cfg.trainer.precision} is not supported",
+            "trainer.precision",
+            f"Choose one of: {', '.join(PRECISIONS)}.",
         )
-
-
-def _values(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every leaf of a plain config, without the circumstances."""
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _values(value, f"{prefix}{key}.")
-        elif key not in CIRCUMSTANCES:
-            yield f"{prefix}{key}", value
-
-
-def check_unused(run: RunDirectory, ckpt: str | None) -> None:
-    """Refuse to write over the run that a directory holds already, unless it is the one that is resumed.
-
-    Raises:
-        UserError: there is a checkpoint of another run.
-    """
-    if run.last.exists() and (ckpt is None or Path(ckpt).resolve().parent != run.checkpoints.resolve()):
-        raise UserError(
-            f"{run.path} holds a run", "output_dir", f"Go on with it by ckpt={run.last}, or choose another folder."
-        )
-    if ckpt is None:  # what a run left that never came to a checkpoint
-        run.metrics_csv.unlink(missing_ok=True)
-
-
-def check_weights(state: dict[str, Any], task: Task, where: str) -> None:
-    """Refuse a checkpoint of another model in one line, before Lightning lists every tensor.
-
-    Raises:
-        UserError: a weight is missing, superfluous or of another shape.
-    """
-    own = {name: tuple(tensor.shape) for name, tensor in task.state_dict().items()}
-    theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    wrong = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
-    if wrong:
-        name = wrong[0]
-        raise UserError(
-            f"the checkpoint is of another model: {name} is {theirs.get(name, 'missing')} in it and "
-            f"{own.get(name, 'missing')} here, and {len(wrong) - 1} more tensors differ",
-            where,
-            "Resume it with the choices of its run, which its config.yaml lists.",
-        )
-
-
-def repeatable(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config, such that ``cvkan-train --config-dir RUN --config-name config`` repeats the run.
-
-    All values are fixed but for the run directory, which stays an interpolation: a repetition writes to a
-    directory of its own, and so do the loggers that write below it.
-    """
-    here = str(cfg.output_dir)
-
-    def reopen(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: reopen(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [reopen(item) for item in value]
-        return "${output_dir}" if value == here else value
-
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(resolved, dict)
-    config: dict[str, Any] = reopen(resolved)
-    config["ckpt"] = None
-    config["output_dir"] = "${run_directory:${ckpt},${domain.name}}"
-    # Hydra's own section is no part of cfg; without it a repetition would not know where runs live.
-    config["hydra"] = OmegaConf.to_container(OmegaConf.load(str(files("cvkan.conf") / "train.yaml")).hydra)
-    return config
 
 
 def quiet_lightning() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -101,6 +101,24 @@ def one_step(task: Task, data: DataModule) -> None:
     assert all(torch.isfinite(parameter).all() for parameter in task.model.parameters())
 
 
+def arguments(target: Callable[..., Any], is_own: bool) -> tuple[set[str], set[str], bool]:
+    """Names that a constructor takes, those without a default, and whether it swallows any other.
+
+    A ``**loading: Unpack[Loading]`` of cvkan stands for the keys of that TypedDict.
+    """
+    parameters = inspect.signature(target).parameters
+    names = {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+    required = {name for name in names if parameters[name].default is inspect.Parameter.empty}
+    for name in parameters.keys() - names:
+        unpacked = get_args(get_type_hints(target.__init__).get(name)) if is_own else ()
+        if not unpacked:
+            return names, required, True
+        keys = get_type_hints(unpacked[0], include_extras=True)
+        names |= keys.keys()
+        required |= {key for key, hint in keys.items() if get_origin(hint) is not NotRequired}
+    return names, required, False
+
+
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(CONF)))
 def test_yaml_fits_its_class(path: Path) -> None:
     group = path.parent.name
@@ -111,12 +129,10 @@ def test_yaml_fits_its_class(path: Path) -> None:
         keys = {key for key in section if not key.startswith("_")}
         if section is node:
             keys -= READ_BY_BUILD.get(group, set())
-        parameters = inspect.signature(target).parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        names, required, takes_any = arguments(target, is_own)
         assert not takes_any or not is_own, f"{target} swallows options"
-        assert takes_any or keys <= parameters.keys(), f"unknown to {target}: {keys - parameters.keys()}"
+        assert takes_any or keys <= names, f"unknown to {target}: {keys - names}"
         if is_own:
-            required = {name for name, p in parameters.items() if p.default is p.empty}
             supplied = SUPPLIED.get(group, set())
             assert not keys & supplied, f"set by cvkan itself: {keys & supplied}"
             assert required - supplied <= keys, f"not in the yaml: {required - supplied - keys}"

@@ -29,12 +29,3 @@ def topk_recovery(scores: Tensor, wanted: Tensor) -> Tensor:
     k = wanted.sum(dim=1, keepdim=True)  # (B, 1)
     rank = scores.argsort(dim=1, descending=True).argsort(dim=1)  # (B, N)
     return ((rank < k) * wanted).sum(dim=1) / k.squeeze(1).clamp(min=1)
-
-
-def gini(magnitude: Tensor) -> Tensor:
-    """Gini coefficient of the tokens' magnitudes, (B, N) to (B,): 0 = all equal, towards 1 = one token has all."""
-    n_tokens = magnitude.shape[1]
-    ordered = magnitude.sort(dim=1).values
-    rank = torch.arange(1, n_tokens + 1, dtype=magnitude.dtype, device=magnitude.device)
-    weighted = (ordered * (2 * rank - n_tokens - 1)).sum(dim=1)
-    return weighted / (n_tokens * ordered.sum(dim=1)).clamp(min=torch.finfo(magnitude.dtype).tiny)

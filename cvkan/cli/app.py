@@ -51,6 +51,7 @@ def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) 
     from cvkan.cli import overrides, resolvers
 
     resolvers.register()
+    hydra_arguments = overrides.with_config_of_run(arguments)
     codes = [report_errors(partial(overrides.check_flags, arguments), debug=False)]
     if codes[0]:
         return codes[0]
@@ -67,6 +68,7 @@ def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) 
     main = hydra.main(version_base="1.3", config_path="pkg://cvkan.conf", config_name=config_name)(guarded)
     # Jobs let nothing out: even a plain ValueError or OSError is about the command line here.
     work = partial(_explained, main, config_name, arguments, also=(OSError, ValueError))
+    sys.argv[1:] = hydra_arguments
     with suppress(_Stopped):
         codes.append(report_errors(work, debug="debug=true" in arguments))
     return max(codes)
@@ -100,8 +102,7 @@ def resume_hint(last_checkpoint: Path | None) -> str:
     """The command that goes on with an interrupted run."""
     if last_checkpoint is None:
         return " before the first checkpoint"
-    kept = [argument for argument in sys.argv[1:] if not argument.startswith(("ckpt=", "output_dir="))]
-    return f"; go on with: {shlex.join([Path(sys.argv[0]).name, *kept, f'ckpt={last_checkpoint}'])}"
+    return f"; go on with: cvkan-train {shlex.quote(f'ckpt={last_checkpoint}')}"
 
 
 def discard_empty_run() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
@@ -65,6 +66,27 @@ def check_flags(arguments: list[str]) -> None:
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
     parser.parse_args(arguments)
+
+
+def with_config_of_run(arguments: list[str]) -> list[str]:
+    """``ckpt=RUN/checkpoints/NAME.ckpt`` without any choice of a config means that run, so its own config is taken.
+
+    Args:
+        arguments: as typed.
+
+    Returns:
+        The arguments for Hydra, with ``--config-dir RUN --config-name config`` in front if so.
+    """
+    ckpts = [argument.removeprefix("ckpt=") for argument in arguments if argument.startswith("ckpt=")]
+    chooses = any(
+        argument.startswith("-") or _is_group(argument.split("=", 1)[0].lstrip("+~")) for argument in arguments
+    )
+    if len(ckpts) != 1 or chooses:
+        return arguments
+    run = Path(ckpts[0]).resolve().parent.parent
+    if not (run / "config.yaml").is_file():
+        return arguments
+    return ["--config-dir", str(run), "--config-name", "config", *arguments]
 
 
 def explain(error: Exception, config_name: str, typed: list[str]) -> UserError:

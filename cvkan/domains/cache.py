@@ -5,7 +5,6 @@ A missing or damaged file is computed again, and a folder that cannot be written
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import zipfile
@@ -24,12 +23,6 @@ def cache_folder() -> Path:
     """``$XDG_CACHE_HOME/cvkan``, by default ``~/.cache/cvkan``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "cvkan"
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cached_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import lightning.pytorch as pl
 import torch
@@ -23,9 +23,8 @@ from cvkan.domains.loader import EpochSampler, ResumableLoader, leave_interrupts
 from cvkan.errors import UserError
 from cvkan.spec import Batch, Spec
 
-__all__ = ["Batch", "DataModule", "Spec", "TensorSplit", "collate", "refuse_split_names", "subset"]
-
 BASELINE_SAMPLES = 5000  # a floor needs no more, and reading a large set twice would take longer than it tells
+SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
@@ -54,6 +53,28 @@ def collate(batch: Any) -> Batch:
     return batch if isinstance(batch, dict) else default_collate(batch)
 
 
+class Loading(TypedDict):
+    """Arguments that every data source takes and hands on to :class:`DataModule`.
+
+    A source names its own arguments and ends with ``**loading: Unpack[Loading]``, passed to
+    ``super().__init__(**loading)``. An unknown one is refused there.
+
+    Attributes:
+        batch_size: samples a step.
+        num_workers: loader processes; 0 loads in the main process.
+        seed: the run's seed: orders the training samples and draws ``limit_train``.
+        limit_train: use only this many training samples, a random subset; None uses all.
+        augment: module applied to training batches only, ``batch -> batch``, drawing from torch's global
+            generator (which the trainer seeds for each step); None for no augmentation.
+    """
+
+    batch_size: int
+    num_workers: int
+    seed: int
+    limit_train: int | None
+    augment: NotRequired[nn.Module | None]
+
+
 class DataModule(pl.LightningDataModule):
     """Base of every data source.
 
@@ -62,12 +83,7 @@ class DataModule(pl.LightningDataModule):
     :meth:`load_splits`. Statistics for normalisation come from the training part only.
 
     Args:
-        batch_size: samples a step.
-        num_workers: loader processes; 0 loads in the main process.
-        seed: the run's seed: orders the training samples and draws ``limit_train``.
-        limit_train: use only this many training samples, a random subset; None uses all.
-        augment: module applied to training batches only, ``batch -> batch``, drawing from torch's global
-            generator (which the trainer seeds for each step); None for no augmentation.
+        batch_size, num_workers, seed, limit_train, augment: see :class:`Loading`.
 
     Raises:
         UserError: a size is out of range.

@@ -7,27 +7,48 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from cvkan.domains.datamodule import Batch, DataModule, Dataset, Spec, TensorSplit
+from cvkan.domains.datamodule import DataModule, Loading, TensorSplit
 from cvkan.errors import UserError
+from cvkan.spec import Batch, Spec
 
 CHUNK = 2000  # samples generated at a time, so that the temporaries stay small beside the result
+
+
+class Sizes(Loading):
+    """Arguments that both generated sources take and hand on to :class:`SyntheticTokens`.
+
+    Attributes:
+        n_tokens: tokens N of a sample.
+        d_input: complex channels D of a token.
+        phase_std: standard deviation in radians of the phases of a signal token.
+        n_train: samples of the training part.
+        n_val: samples of the validation part.
+        n_test: samples of the test part.
+        data_seed: seed of the generator, independent of the run's seed. A split does not change with the
+            size of another.
+    """
+
+    n_tokens: int
+    d_input: int
+    phase_std: float
+    n_train: int
+    n_val: int
+    n_test: int
+    data_seed: int
 
 
 class SyntheticTokens(DataModule):
     """Base of the generated sources: sizes, one generator a split. Tokens have magnitude 1.
 
     Args:
-        n_tokens: tokens N of a sample.
-        d_input: complex channels D of a token.
-        phase_std: standard deviation in radians of the phases of a signal token.
-        n_train, n_val, n_test: samples of the splits.
-        data_seed: seed of the generator, independent of the run's seed. A split does not change with the
-            size of another.
-        batch_size, num_workers, seed, limit_train: see :class:`DataModule`.
+        n_tokens, d_input, phase_std, n_train, n_val, n_test, data_seed: see :class:`Sizes`.
+        loading: see :class:`~cvkan.domains.datamodule.Loading`.
 
     Raises:
         UserError: a size is below 1 or ``phase_std`` is negative.
@@ -43,12 +64,9 @@ class SyntheticTokens(DataModule):
         n_val: int,
         n_test: int,
         data_seed: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed, limit_train=limit_train)
+        super().__init__(**loading)
         self.sizes = {"train": n_train, "val": n_val, "test": n_test}
         named = {
             "n_tokens": n_tokens,
@@ -97,41 +115,14 @@ class SyntheticHard(SyntheticTokens):
 
     Args:
         n_hidden: wanted tokens k of each sample, fewer than ``n_tokens``.
-        n_tokens, d_input, phase_std, n_train, n_val, n_test, data_seed: see :class:`SyntheticTokens`.
-        batch_size, num_workers, seed, limit_train: see :class:`DataModule`.
+        sizes: see :class:`Sizes`.
 
     Source: own choice; recovery of a single mean is about 0.75 at 64/6/16 with ``phase_std`` 0.5.
     """
 
-    def __init__(
-        self,
-        *,
-        n_hidden: int,
-        n_tokens: int,
-        d_input: int,
-        phase_std: float,
-        n_train: int,
-        n_val: int,
-        n_test: int,
-        data_seed: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
-    ) -> None:
-        super().__init__(
-            n_tokens=n_tokens,
-            d_input=d_input,
-            phase_std=phase_std,
-            n_train=n_train,
-            n_val=n_val,
-            n_test=n_test,
-            data_seed=data_seed,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            limit_train=limit_train,
-        )
+    def __init__(self, *, n_hidden: int, **sizes: Unpack[Sizes]) -> None:
+        super().__init__(**sizes)
+        n_tokens = self.n_tokens
         if not 1 <= n_hidden < n_tokens:
             raise UserError(
                 f"n_hidden must be from 1 to n_tokens - 1 = {n_tokens - 1}, got {n_hidden}",
@@ -139,7 +130,7 @@ class SyntheticHard(SyntheticTokens):
                 "Hide fewer tokens or raise data.n_tokens.",
             )
         self.n_hidden = n_hidden
-        self.spec = Spec(input_shape=(n_tokens, d_input), target="token_mask", n_outputs=1, is_complex=True)
+        self.spec = Spec(input_shape=(n_tokens, self.d_input), target="token_mask", n_outputs=1, is_complex=True)
 
     def generate(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Phases (n, N, D) and the token mask (n, N) float32."""
@@ -162,39 +153,12 @@ class SyntheticEasy(SyntheticTokens):
 
     Args:
         n_signal: signal tokens of a signal sample, at most ``n_tokens``.
-        n_tokens, d_input, phase_std, n_train, n_val, n_test, data_seed: see :class:`SyntheticTokens`.
-        batch_size, num_workers, seed, limit_train: see :class:`DataModule`.
+        sizes: see :class:`Sizes`.
     """
 
-    def __init__(
-        self,
-        *,
-        n_signal: int,
-        n_tokens: int,
-        d_input: int,
-        phase_std: float,
-        n_train: int,
-        n_val: int,
-        n_test: int,
-        data_seed: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
-    ) -> None:
-        super().__init__(
-            n_tokens=n_tokens,
-            d_input=d_input,
-            phase_std=phase_std,
-            n_train=n_train,
-            n_val=n_val,
-            n_test=n_test,
-            data_seed=data_seed,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            limit_train=limit_train,
-        )
+    def __init__(self, *, n_signal: int, **sizes: Unpack[Sizes]) -> None:
+        super().__init__(**sizes)
+        n_tokens = self.n_tokens
         if not 1 <= n_signal <= n_tokens:
             raise UserError(
                 f"n_signal must be from 1 to n_tokens = {n_tokens}, got {n_signal}",
@@ -203,7 +167,7 @@ class SyntheticEasy(SyntheticTokens):
             )
         self.n_signal = n_signal
         self.spec = Spec(
-            input_shape=(n_tokens, d_input),
+            input_shape=(n_tokens, self.d_input),
             target="classes",
             n_outputs=2,
             class_names=("noise", "signal"),

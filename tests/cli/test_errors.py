@@ -49,7 +49,7 @@ def write_clips(folder: Path) -> None:
         pytest.param(["--lr", "0.1"], ["--lr", "key=value"], id="flag"),
         pytest.param(["model"], ["'model'"], id="no equals sign"),
         pytest.param(["=3"], ["Got int"], id="no key"),
-        pytest.param(["optimizer.lr=abc"], ["optimizer.lr must be a number", "'abc'", "0.002"], id="number"),
+        pytest.param(["optimizer.lr=abc"], ["optimizer.lr must be a number", "'abc'", "0.005"], id="number"),
         pytest.param(["data.batch_size=1.5"], ["data.batch_size must be an integer"], id="integer"),
         pytest.param(["model.compile=1"], ["model.compile must be true or false"], id="boolean"),
         pytest.param(["model.d_complex=64.5"], ["model.d_complex must be an integer"], id="interpolated integer"),
@@ -60,7 +60,11 @@ def write_clips(folder: Path) -> None:
         pytest.param(["data.limit_train=0"], ["data.limit_train", "at least 1"], id="no training samples"),
         pytest.param(["trainer.max_epochs=0"], ["trainer.max_epochs", "at least 1"], id="no epochs"),
         pytest.param(["trainer.max_epochs=-5"], ["max_epochs", "-5"], id="negative epochs"),
-        pytest.param(["trainer.precision=foo"], ["foo", "(trainer)"], id="precision"),
+        pytest.param(["trainer.precision=foo"], ["foo", "bf16-mixed"], id="precision"),
+        pytest.param(["trainer.precision=bf16-true"], ["bf16-true", "bf16-mixed"], id="precision throughout"),
+        pytest.param(["loss=binary_cross_entropy"], ["BCEWithLogitsLoss", "'classes'"], id="loss of another task"),
+        pytest.param(["data.split_seed=null"], ["data.split_seed must not be null"], id="null"),
+        pytest.param(["block.expansion=0"], ["expansion must be positive"], id="no channels to mix"),
         pytest.param(["trainer.accelerator=cuda"], ["(trainer)"], id="no GPU"),
         pytest.param(["optimizer.lr=-1"], ["learning rate", "-1", "(optimizer)"], id="negative rate"),
         pytest.param(["scheduler.warmup_fraction=3"], ["3", "(scheduler)"], id="warm-up above 1"),
@@ -148,7 +152,7 @@ def test_checkpoint_of_another_domain_or_size_or_with_foreign_classes(train_here
     Path("run/run.json").unlink()  # no run to go on in: what is refused must make no directory either
 
     assert_refused(train_here("domain=audio", f"ckpt={last}"), "domain=image", "domain=audio")
-    assert_refused(train_here(f"ckpt={last}"), "model.d_complex=8 (here 32)", "--config-name config")
+    assert_refused(train_here("domain=image", f"ckpt={last}"), "model.d_complex=8 (here 32)", "ckpt=… alone")
     assert_refused(train_here(*small, "seed=1", f"ckpt={last}"), "seed=0 (here 1)")
     assert_refused(train_here(*small, "trainer.max_epochs=2", f"ckpt={last}"), "ends after 1 epochs", "max_epochs")
 

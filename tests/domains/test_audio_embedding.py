@@ -135,6 +135,19 @@ def test_masked_samples_change_nothing_and_their_tokens_are_marked() -> None:
     assert tokens[1].tolist() == [1.0] * 7 + [0.0] * 6
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_whatever_the_padding_holds_stays_out(dtype: torch.dtype) -> None:
+    net = embedding().eval()
+    x = noise(2, 4000)
+    mask = torch.ones(2, 4000, dtype=dtype)
+    mask[1, 2000:] = 0
+    (re, im), _ = net(x, mask)
+    x[1, 2000:3000], x[1, 3000:] = torch.nan, torch.inf
+    (re_padded, im_padded), _ = net(x, mask)
+    assert torch.equal(re, re_padded)
+    assert torch.equal(im, im_padded)
+
+
 def test_specaugment_hides_spans_for_each_clip_in_training_only() -> None:
     net = embedding(time_masks=2, freq_masks=1, dropout=0.0)
     level = torch.ones(200, 51, 40)

@@ -68,7 +68,7 @@ def test_n_val_must_leave_training_images(miniature: Path) -> None:
 
 def test_damaged_file_is_not_read(miniature: Path) -> None:
     (miniature / "cifar-10-batches-py" / "test_batch").write_bytes(b"cut")
-    with pytest.raises(DataUnavailableError, match="missing or damaged"):
+    with pytest.raises(DataUnavailableError, match=r"missing or damaged .*\. Delete cifar-10-batches-py there"):
         cifar10(miniature).setup()
 
 
@@ -80,11 +80,25 @@ def test_missing_data_names_the_three_ways_out(tmp_path: Path) -> None:
     assert all(way in line for way in ("data.download=true", "data.root=DIR", "data=digits"))
 
 
-def test_download_without_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(*_: object, **__: object) -> None:
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise urllib.error.URLError("Name or service not known")
 
-    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_download_without_network_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataUnavailableError, match=r"could not be downloaded: .*not known") as caught:
         cifar10(tmp_path, download=True).prepare_data()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_files_in_place_are_verified_when_read_and_not_before(miniature: Path) -> None:
+    (miniature / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"cut")
+    cifar10(miniature, download=True).prepare_data()
+    (miniature / "cifar-10-batches-py" / "data_batch_3").unlink()
+    with pytest.raises(DataUnavailableError, match="could not be downloaded"):
+        cifar10(miniature, download=True).prepare_data()

@@ -1,4 +1,4 @@
-"""Images from npz files: both layouts, the cache of decoded images, every way to be malformed."""
+"""Images from npz files: both layouts, which rows are decoded, every way to be malformed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ from cvkan.errors import DataUnavailableError, UserError
 
 CIFAR_JPEG = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "cifar10_jpeg"
 Arrays = dict[str, np.ndarray]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "cvkan"
 
 
 def npz(root: Path, **options: Any) -> ImageNpz:
@@ -115,18 +109,6 @@ def test_jpeg_rows_come_in_the_order_asked_for(tmp_path: Path) -> None:
     images = NpzImages(tmp_path / "train.npz").images(torch.tensor([7, 2]))
     assert images.shape == (2, 3, 8, 16)
     assert images[:, 0, 0, 0].tolist() == [70, 20]
-
-
-def test_second_reading_comes_from_the_cache_until_the_file_changes(tmp_path: Path, cache: Path) -> None:
-    save(tmp_path, jpeg)
-    rows = torch.arange(4)
-    first = NpzImages(tmp_path / "test.npz").images(rows)
-    again = NpzImages(tmp_path / "test.npz")
-    again._decode = None  # type: ignore[assignment, method-assign]
-    assert torch.equal(again.images(rows), first)
-    np.savez(tmp_path / "test.npz", **{**jpeg(4), "label": np.array([1, 1, 0, 0])})
-    NpzImages(tmp_path / "test.npz").images(rows)
-    assert len(list(cache.iterdir())) == 2
 
 
 def test_missing_file_names_the_folder_and_the_fix(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from cvkan import ComplexLinear, DataModule, Spec, TensorSplit
-from cvkan.models.embedding import Embedding, Tokens
+from cvkan import ComplexLinear, DataModule, Embedding, Loading, Spec, TensorSplit
+from cvkan.models.embedding import Tokens
 
 SAMPLES = 128  # of one recording
 HUM_CYCLES = (12, 20)  # cycles a recording: healthy, worn
@@ -20,13 +21,11 @@ class Hum(DataModule):
     Args:
         n_train: training recordings.
         noise: standard deviation of the noise; the hum has amplitude 1.
-        batch_size, num_workers, seed, limit_train: see :class:`DataModule`.
+        loading: what every data source takes, such as ``batch_size``: see :class:`Loading`.
     """
 
-    def __init__(
-        self, *, n_train: int, noise: float, batch_size: int, num_workers: int, seed: int, limit_train: int | None
-    ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed, limit_train=limit_train)
+    def __init__(self, *, n_train: int, noise: float, **loading: Unpack[Loading]) -> None:
+        super().__init__(**loading)
         self.n_train, self.noise = n_train, noise
         self.spec = Spec(input_shape=(SAMPLES,), target="classes", n_outputs=2, class_names=("healthy", "worn"))
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cvkan.domains.datamodule import Batch
 from cvkan.errors import UserError
+from cvkan.spec import Batch
 
 
 class WaveformAugment(nn.Module):

@@ -157,7 +157,7 @@ class STFTEmbedding(Embedding):
         if x.dim() != 2 or x.shape[1] != self.n_samples:
             raise ValueError(f"x must be (B, {self.n_samples}), got {tuple(x.shape)}: pad or crop the clips")
         if mask is not None:
-            x = x * mask
+            x = x.masked_fill(mask == 0, 0)  # a product would let NaN in the padding through
             mask = nn.functional.adaptive_max_pool1d(mask.to(x.dtype), self.grid[0])
         with torch.autocast(x.device.type, enabled=False):
             features = self.features(x.float())  # (B, 3, S, M)

@@ -9,25 +9,20 @@ import hashlib
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from cvkan.domains.audio.base import AudioData
 from cvkan.domains.audio.files import Header, fit_clip, read_header, read_mono
-from cvkan.domains.audio.index import (
-    SPLITS,
-    Clip,
-    draw_splits,
-    hold_out,
-    read_index,
-    scan_folder,
-    sort_labels,
-)
-from cvkan.domains.datamodule import Batch, Dataset, Spec, TensorSplit
+from cvkan.domains.audio.index import Clip, draw_splits, hold_out, read_index, scan_folder, sort_labels
+from cvkan.domains.datamodule import SPLITS, Loading, TensorSplit
 from cvkan.errors import UserError
+from cvkan.spec import Batch, Spec
 
 
 class LazyClips(Dataset[Batch]):
@@ -81,6 +76,7 @@ class AudioFolder(AudioData):
         test_fraction: likewise for the test part, unless the index or ``holdout`` makes one.
         split_seed: seed of that drawing; not the run's seed, so that all runs are tested on the same clips.
         max_memory_gb: the decoded set is kept in memory up to this size, else clips are read when needed.
+        loading: see :class:`~cvkan.domains.datamodule.Loading`.
 
     Raises:
         UserError: a folder, table, row or file is missing or wrong; the message names it.
@@ -99,19 +95,9 @@ class AudioFolder(AudioData):
         test_fraction: float,
         split_seed: int,
         max_memory_gb: float,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
-        augment: nn.Module | None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            limit_train=limit_train,
-            augment=augment,
-        )
+        super().__init__(**loading)
         _check_sizes(sample_rate_hz, duration_s, clip_s, val_fraction, test_fraction)
         folder = existing_folder(root)
         clips = scan_folder(folder) if index is None else read_index(folder, index)

@@ -11,10 +11,8 @@ from pathlib import Path
 import torch
 
 from cvkan.domains.audio.files import SUFFIXES
-from cvkan.domains.datamodule import refuse_split_names
+from cvkan.domains.datamodule import SPLITS, refuse_split_names
 from cvkan.errors import UserError
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import torch
-from torch import nn
+from torch.utils.data import Dataset
 
 from cvkan.domains.audio.base import AudioData
 from cvkan.domains.audio.files import fit_clip, read_mono
-from cvkan.domains.datamodule import Batch, Dataset, Spec
+from cvkan.domains.datamodule import Loading
 from cvkan.errors import DataUnavailableError, UserError
+from cvkan.spec import Batch, Spec
 
 if TYPE_CHECKING:
     from torchaudio.datasets import SPEECHCOMMANDS
@@ -72,6 +73,7 @@ class SpeechCommands(AudioData):
         root: folder that holds ``SpeechCommands``, or gets it.
         download: fetch the set (2.3 GB) where it is missing.
         check_sizes: refuse a set whose parts are not the official 84,843 / 9,981 / 11,005 clips.
+        loading: see :class:`~cvkan.domains.datamodule.Loading`.
 
     Raises:
         DataUnavailableError: the set is not there, or could not be fetched.
@@ -85,19 +87,9 @@ class SpeechCommands(AudioData):
         root: str | None,
         download: bool,
         check_sizes: bool,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
-        augment: nn.Module | None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            limit_train=limit_train,
-            augment=augment,
-        )
+        super().__init__(**loading)
         if root is None:
             raise UserError("no folder is given", "data.root", "Set data.root=DIR, the folder of SpeechCommands.")
         self.root, self.download, self.check_sizes = Path(root).expanduser(), download, check_sizes

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Unpack
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from cvkan.domains.audio.base import AudioData
 from cvkan.domains.audio.voice import N_SAMPLES, SAMPLE_RATE_HZ, WORDS, Speakers, synthesize
 from cvkan.domains.cache import cached_arrays
-from cvkan.domains.datamodule import Batch, Dataset, Spec, TensorSplit
+from cvkan.domains.datamodule import SPLITS, Loading, TensorSplit
 from cvkan.errors import UserError
+from cvkan.spec import Batch, Spec
 
 VERSION = 1  # of the generated data: raise it with any change to voice.py that alters a sample
 CHUNK = 256  # clips generated at once; bounds the memory, not the result's quality
-SPLITS = ("train", "val", "test")
 
 
 class AudioSynth(AudioData):
@@ -35,6 +37,7 @@ class AudioSynth(AudioData):
         n_speakers: speakers in all: 70 % train, 12 % val, the rest test.
         snr_db: range of the speech-to-noise ratio, dB.
         data_seed: seed of the clips; not the run's seed, so that all runs see the same ones.
+        loading: see :class:`~cvkan.domains.datamodule.Loading`.
 
     Raises:
         UserError: a size is out of range.
@@ -49,19 +52,9 @@ class AudioSynth(AudioData):
         n_speakers: int,
         snr_db: tuple[float, float],
         data_seed: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
-        augment: nn.Module | None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            limit_train=limit_train,
-            augment=augment,
-        )
+        super().__init__(**loading)
         if n_speakers < 10:
             raise UserError(f"n_speakers must be at least 10, got {n_speakers}", "data.n_speakers", "Raise it.")
         if min(n_train, n_val, n_test) < len(WORDS):

@@ -10,8 +10,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from cvkan.domains.datamodule import Batch, DataModule, TensorSplit
+from cvkan.domains.datamodule import DataModule, TensorSplit
 from cvkan.errors import UserError
+from cvkan.spec import Batch
 
 
 class ImageData(DataModule):

@@ -6,16 +6,20 @@ Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import torch
-from torch import nn
+from torch.utils.data import Dataset
 
-from cvkan.domains.datamodule import Batch, Dataset, Spec, TensorSplit
+from cvkan.domains.datamodule import Loading, TensorSplit
 from cvkan.domains.image.base import ImageData
 from cvkan.errors import DataUnavailableError, UserError
+from cvkan.spec import Batch, Spec
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FIX = "Set data.download=true (170 MB), data.root=DIR (it holds cifar-10-batches-py), or use data=digits."
+FOLDER = "cifar-10-batches-py"  # as in the archive
+FETCH = f"Set data.download=true (170 MB), data.root=DIR (it holds {FOLDER}), or use data=digits."
+FETCH_AGAIN = f"Delete {FOLDER} there and set data.download=true, or use data=digits."
 
 
 class CIFAR10(ImageData):
@@ -25,11 +29,11 @@ class CIFAR10(ImageData):
 
     Args:
         root: folder that holds, or will hold, ``cifar-10-batches-py``.
-        download: fetch the archive when it is missing. torchvision verifies the checksum of the archive, and
+        download: fetch the archive when a file is missing. torchvision verifies the checksum of the archive, and
             of each file whenever it is read.
         n_val: images of the validation part.
         split_seed: seed of the permutation, independent of the run's seed.
-        batch_size, num_workers, seed, limit_train, augment: see :class:`DataModule`.
+        loading: see :class:`~cvkan.domains.datamodule.Loading`.
 
     Raises:
         DataUnavailableError: the files are missing or damaged and cannot be, or must not be, downloaded.
@@ -42,30 +46,17 @@ class CIFAR10(ImageData):
         download: bool,
         n_val: int,
         split_seed: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
-        augment: nn.Module | None = None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            limit_train=limit_train,
-            augment=augment,
-        )
-        self.root, self.download, self.n_val, self.split_seed = (
-            Path(root).expanduser(),
-            download,
-            n_val,
-            split_seed,
-        )
+        super().__init__(**loading)
+        self.root, self.download = Path(root).expanduser(), download
+        self.n_val, self.split_seed = n_val, split_seed
         self.spec = Spec(input_shape=(3, 32, 32), target="classes", n_outputs=10, class_names=CLASS_NAMES)
 
     def prepare_data(self) -> None:
         """Download once, in one process."""
-        if self.download:
+        # Files that are there are verified as they are read: hashing them here too would cost the same again.
+        if self.download and not self._is_complete():
             self._read(train=True, download=True)
 
     def load_splits(self) -> dict[str, Dataset[Batch]]:
@@ -85,6 +76,14 @@ class CIFAR10(ImageData):
             "test": TensorSplit(x=x_test, y=y_test),
         }
 
+    def _is_complete(self) -> bool:
+        """Every file is there, whatever it holds."""
+        from torchvision import datasets
+
+        listed = datasets.CIFAR10.train_list + datasets.CIFAR10.test_list
+        names = [name for name, _ in listed] + [datasets.CIFAR10.meta["filename"]]
+        return all((self.root / FOLDER / name).is_file() for name in names)
+
     def _read(self, train: bool, download: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (n, 3, 32, 32) uint8 and labels (n,) of the official training or test part."""
         from torchvision import datasets
@@ -95,9 +94,10 @@ class CIFAR10(ImageData):
             raise DataUnavailableError(
                 f"CIFAR-10 could not be {'downloaded' if download else 'read'}: {error}",
                 f"data.root={self.root}",
-                FIX,
+                FETCH,
             ) from error
         except RuntimeError as error:  # torchvision's "not found or corrupted"
-            raise DataUnavailableError("CIFAR-10 is missing or damaged", f"data.root={self.root}", FIX) from error
+            fix = FETCH_AGAIN if self._is_complete() else FETCH
+            raise DataUnavailableError("CIFAR-10 is missing or damaged", f"data.root={self.root}", fix) from error
         images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()  # (n, 3, 32, 32)
         return images, torch.tensor(part.targets)

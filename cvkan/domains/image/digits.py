@@ -6,11 +6,14 @@ Source: scikit-learn ``load_digits`` = test part of UCI "Optical Recognition of 
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import Unpack
 
-from cvkan.domains.datamodule import Batch, Dataset, Spec, TensorSplit
+import torch
+from torch.utils.data import Dataset
+
+from cvkan.domains.datamodule import Loading, TensorSplit
 from cvkan.domains.image.base import ImageData, stratified_split
+from cvkan.spec import Batch, Spec
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}
 
@@ -20,26 +23,16 @@ class Digits(ImageData):
 
     Args:
         split_seed: seed of the split, independent of the run's seed.
-        batch_size, num_workers, seed, limit_train, augment: see :class:`DataModule`.
+        loading: see :class:`~cvkan.domains.datamodule.Loading`.
     """
 
     def __init__(
         self,
         *,
         split_seed: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
-        augment: nn.Module | None = None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            limit_train=limit_train,
-            augment=augment,
-        )
+        super().__init__(**loading)
         self.split_seed = split_seed
         self.spec = Spec(input_shape=(1, 8, 8), target="classes", n_outputs=10, class_names=tuple("0123456789"))
 

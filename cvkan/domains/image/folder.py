@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import cast
+from typing import Unpack, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from cvkan.domains.datamodule import Batch, Dataset, Spec, refuse_split_names
+from cvkan.domains.datamodule import Loading, refuse_split_names
 from cvkan.domains.image.base import ImageData, check_fraction, stratified_split
 from cvkan.domains.image.files import MODES, SUFFIXES, ImageFiles, image_files, subfolders
 from cvkan.errors import DataUnavailableError, UserError
+from cvkan.spec import Batch, Spec
 
 N_STATISTICS = 1000  # images that mean and std are taken from: the error of a mean is then below 0.01
 LAYOUT = "Put the images of each class into a subfolder named after it, at least two of them."
@@ -33,7 +35,7 @@ class ImageFolder(ImageData):
         channels: 1 (grey) or 3 (colour).
         val_fraction, test_fraction: shares of the parts that are cut.
         split_seed: seed of the cut, independent of the run's seed.
-        batch_size, num_workers, seed, limit_train, augment: see :class:`DataModule`.
+        loading: see :class:`~cvkan.domains.datamodule.Loading`.
 
     Raises:
         DataUnavailableError: there is no such folder.
@@ -50,19 +52,9 @@ class ImageFolder(ImageData):
         val_fraction: float,
         test_fraction: float,
         split_seed: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
-        augment: nn.Module | None = None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            limit_train=limit_train,
-            augment=augment,
-        )
+        super().__init__(**loading)
         if image_size < 1:
             raise UserError(f"image_size must be at least 1, got {image_size}", "data.image_size", "Set pixels.")
         if channels not in MODES:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from cvkan.domains.datamodule import Batch, Dataset, Spec, TensorSplit
+from cvkan.domains.datamodule import Loading, TensorSplit
 from cvkan.domains.image.base import ImageData, check_fraction, stratified_split
 from cvkan.domains.image.npz_file import NpzImages
 from cvkan.errors import UserError
+from cvkan.spec import Batch, Spec
 
 
 class ImageNpz(ImageData):
@@ -20,8 +23,7 @@ class ImageNpz(ImageData):
         root: the folder.
         val_fraction: share of the training file used for validation where there is no ``val.npz``.
         split_seed: seed of that cut, independent of the run's seed and of ``limit_train``.
-        batch_size, num_workers, seed, augment: see :class:`DataModule`.
-        limit_train: as in :class:`DataModule`; the other training images are not decoded.
+        loading: see :class:`~cvkan.domains.datamodule.Loading`; training images beyond ``limit_train`` are not decoded.
 
     Raises:
         DataUnavailableError: a file is missing.
@@ -34,19 +36,9 @@ class ImageNpz(ImageData):
         root: str,
         val_fraction: float,
         split_seed: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        limit_train: int | None,
-        augment: nn.Module | None = None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            limit_train=limit_train,
-            augment=augment,
-        )
+        super().__init__(**loading)
         check_fraction("val_fraction", val_fraction)
         self.val_fraction, self.split_seed = val_fraction, split_seed
         folder = Path(root).expanduser()

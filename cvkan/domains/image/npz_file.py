@@ -5,7 +5,6 @@ Legend: n images, C channels, H height, W width.
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvkan.domains.cache import cached_arrays, file_sha256
 from cvkan.errors import DataUnavailableError, UserError
 
 LAYOUT = "Save x uint8 (n, H, W, C), or jpeg uint8 with offset (n + 1,), and y integer (n,)."
@@ -66,7 +64,7 @@ class NpzImages:
         return len(self.labels)
 
     def images(self, rows: Tensor) -> Tensor:
-        """The images of some rows, from the cache where they have been decoded before.
+        """The images of some rows.
 
         Args:
             rows: (k,) int64.
@@ -74,11 +72,7 @@ class NpzImages:
         Returns:
             (k, C, H, W) uint8.
         """
-        if self._pixels is not None:
-            return self._pixels[rows]
-        key = hashlib.sha256(file_sha256(self.path).encode() + rows.numpy().tobytes()).hexdigest()
-        array = cached_arrays(f"jpeg-{key[:32]}", lambda: {"images": self._decode(rows).numpy()})["images"]
-        return torch.from_numpy(array)
+        return self._decode(rows) if self._pixels is None else self._pixels[rows]
 
     def _decode(self, rows: Tensor) -> Tensor:
         from rich.console import Console
