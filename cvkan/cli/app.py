@@ -46,6 +46,9 @@ def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) 
         return 0
     # Hydra would print errors its own way and exit with 1; with this it raises them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # Before torch is imported: its threads sleep while they wait for each other. Spinning, they take the cores from
+    # whatever else runs, and a step beside two busy processes lasts over twice as long (docs/performance.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import hydra
 
     from cvkan.cli import overrides, resolvers
