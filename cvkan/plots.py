@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-# Gains lie in (0, 2); 1 leaves a token as it is, so the colour map is centred there.
+# A gain that all tokens share changes no importance; 1, the mean of the layer, is the centre of the colour map.
 GAIN_COLOURS = {"cmap": "RdBu_r", "vmin": 0.0, "vmax": 2.0}
 
 
@@ -79,11 +79,12 @@ def polarization(samples: Sequence[Tensor], gains: Tensor, grid: tuple[int, ...]
 
     Args:
         samples: inputs, each (C, H, W), (T,) or complex (N, D).
-        gains: token gains (samples, L, N), mean over channels, in (0, 2); 1 leaves a token as it is.
+        gains: token gains (samples, L, N), mean over channels; drawn relative to their mean over tokens.
         grid: layout of the tokens, (N,) or (rows, columns).
         titles: one a sample.
     """
     n_samples, n_layers, _ = gains.shape
+    relative = gains / gains.mean(dim=-1, keepdim=True)
     figure = Figure(figsize=(2.1 * (n_layers + 1) + 0.8, 1.9 * n_samples + 0.5), layout="constrained")
     axes = figure.subplots(n_samples, n_layers + 1, squeeze=False)
     image = None
@@ -92,13 +93,13 @@ def polarization(samples: Sequence[Tensor], gains: Tensor, grid: tuple[int, ...]
         axes[row, 0].set_title(title, fontsize=9)
         for layer in range(n_layers):
             axis = axes[row, layer + 1]
-            tokens = gains[row, layer].reshape(grid if len(grid) == 2 else (1, -1)).numpy()
+            tokens = relative[row, layer].reshape(grid if len(grid) == 2 else (1, -1)).numpy()
             image = axis.imshow(tokens, aspect="equal" if len(grid) == 2 else "auto", **GAIN_COLOURS)
             axis.set(xticks=[], yticks=[])
             if row == 0:
                 axis.set_title(f"layer {layer + 1}", fontsize=9)
     if image is not None:
-        figure.colorbar(image, ax=axes, label="token gain", shrink=0.8)
+        figure.colorbar(image, ax=axes, label="token gain / mean gain of the layer", shrink=0.8)
     return figure
 
 

@@ -38,8 +38,9 @@ class Traceable(Protocol):
 class Task(pl.LightningModule):
     """A training problem: one loss and its metrics around any model.
 
-    A subclass names the kind of target it understands and implements :meth:`loss_and_logits` and
-    :meth:`update_metrics`; batches are dicts with ``x``, ``y`` and, where lengths differ, ``mask``.
+    A subclass names the kind of target it understands and implements :meth:`make_metrics`,
+    :meth:`loss_and_logits` and :meth:`update_metrics`; batches are dicts with ``x``, ``y`` and, where lengths
+    differ, ``mask``.
 
     Args:
         spec: what the data looks like.
@@ -73,6 +74,11 @@ class Task(pl.LightningModule):
         self.spec, self.model, self.loss = spec, model, loss
         self.make_optimizer, self.make_scheduler, self.augment = optimizer, scheduler, augment
         self.example: Batch | None = None  # the first few test samples, for pictures
+        self.make_metrics()
+
+    def make_metrics(self) -> None:
+        """Check the loss and make the metrics; the last step of construction, when everything else is in place."""
+        raise NotImplementedError
 
     def check_loss(self, logits: Tensor, y: Tensor) -> None:
         """Try the loss on tensors of the shapes that training will bring.

@@ -5,15 +5,14 @@ Legend: B batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import ConfusionMatrix, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from cvkan.spec import Batch, Spec
+from cvkan.spec import Batch
 from cvkan.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -25,16 +24,8 @@ class ClassificationTask(Task):
 
     target = "classes"
 
-    def __init__(
-        self,
-        spec: Spec,
-        model: nn.Module,
-        loss: nn.Module,
-        optimizer: Callable[..., Any],
-        scheduler: Callable[..., Any],
-        augment: nn.Module | None,
-    ) -> None:
-        super().__init__(spec, model, loss, optimizer, scheduler, augment)
+    def make_metrics(self) -> None:
+        spec = self.spec
         self.check_loss(torch.zeros(2, spec.n_outputs), torch.zeros(2, dtype=torch.long))
         metrics = MetricCollection(
             {

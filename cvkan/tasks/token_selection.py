@@ -5,16 +5,15 @@ Legend: B batch, N tokens, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC
 
 from cvkan.analysis.polarization import token_magnitude, topk_recovery
-from cvkan.spec import Batch, Spec
+from cvkan.spec import Batch
 from cvkan.tasks.base import Task, Traceable
 
 if TYPE_CHECKING:
@@ -30,16 +29,7 @@ class TokenSelectionTask(Task):
 
     target = "token_mask"
 
-    def __init__(
-        self,
-        spec: Spec,
-        model: nn.Module,
-        loss: nn.Module,
-        optimizer: Callable[..., Any],
-        scheduler: Callable[..., Any],
-        augment: nn.Module | None,
-    ) -> None:
-        super().__init__(spec, model, loss, optimizer, scheduler, augment)
+    def make_metrics(self) -> None:
         self.check_loss(torch.zeros(2, 3), torch.zeros(2, 3))
         self.val_recovery, self.test_recovery = MeanMetric(), MeanMetric()
         self.val_auc, self.test_auc = BinaryAUROC(thresholds=1000), BinaryAUROC(thresholds=1000)
