@@ -143,7 +143,7 @@ def check_values(cfg: DictConfig) -> None:
 
 def quiet_lightning() -> None:
     """Silence remarks about this machine and about choices that are made on purpose."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "matplotlib"):
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # small data is faster without; data.num_workers sets it

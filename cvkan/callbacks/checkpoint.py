@@ -15,7 +15,10 @@ from cvkan.run_directory import RunDirectory
 
 
 class RunCheckpoint(pl.Callback):
-    """Write ``last.ckpt`` after every epoch and ``best.ckpt`` whenever the monitored metric improves.
+    """Write ``last.ckpt`` after every epoch and ``best.ckpt`` whenever the monitored metric is the best so far.
+
+    Of equally good epochs the last counts: small validation sets tie often, and the later weights have had the smaller
+    learning rate.
 
     Lightning's ``ModelCheckpoint`` writes before the plateau scheduler has stepped and keys its state by
     absolute paths. This one writes when the epoch is over in every respect (as the next one starts, or
@@ -106,7 +109,7 @@ class RunCheckpoint(pl.Callback):
         self._stopped = trainer.should_stop
         score = self._score(trainer)
         better = score is not None and (
-            self.best_score is None or (score > self.best_score if self.mode == "max" else score < self.best_score)
+            self.best_score is None or (score >= self.best_score if self.mode == "max" else score <= self.best_score)
         )
         # The best first: if the process dies in between, the repeated epoch writes the same best.ckpt again.
         if better:

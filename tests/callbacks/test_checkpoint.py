@@ -26,9 +26,9 @@ class Scored(ToyTask):
 
 @pytest.mark.parametrize(
     ("scores", "best_epoch"),
-    [([3.0, 1.0, 2.0, 1.0], 2), ([1.0, 2.0, 3.0, 4.0], 1), ([4.0, 3.0, 2.0, 1.0], 4)],
+    [([3.0, 1.0, 2.0, 1.0], 4), ([1.0, 2.0, 3.0, 4.0], 1), ([4.0, 3.0, 2.0, 1.0], 4)],
 )
-def test_best_holds_the_first_epoch_with_the_best_score(scores: list[float], best_epoch: int, tmp_path: Path) -> None:
+def test_best_holds_the_last_epoch_with_the_best_score(scores: list[float], best_epoch: int, tmp_path: Path) -> None:
     run_toy(tmp_path, task=Scored(scores))
     assert sorted(file.name for file in (tmp_path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     best, last = (read_checkpoint(tmp_path / "checkpoints" / name) for name in ("best.ckpt", "last.ckpt"))
