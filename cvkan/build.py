@@ -148,6 +148,8 @@ def _refusals_explained(key: str) -> Iterator[None]:
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith("full_key")]
         what, _, fix = " ".join(lines[: 2 if lines[0].endswith(":") else 1]).partition("; ")
         fix = f"{fix[:1].upper()}{fix[1:]}." if fix else f"Check the values of {key}."
+        if "ModuleNotFoundError" in what:
+            fix = "Install the module, or name its folder in PYTHONPATH."
         raise UserError(what, key, fix) from error
 
 

@@ -99,7 +99,7 @@ def polarization(samples: Sequence[Tensor], gains: Tensor, grid: tuple[int, ...]
             if row == 0:
                 axis.set_title(f"layer {layer + 1}", fontsize=9)
     if image is not None:
-        figure.colorbar(image, ax=axes, label="token gain / mean gain of the layer", shrink=0.8)
+        figure.colorbar(image, ax=axes, label="token gain / mean gain of the layer", extend="max", shrink=0.8)
     return figure
 
 

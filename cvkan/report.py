@@ -7,6 +7,7 @@ import csv
 import json
 import math
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from cvkan.atomic import atomic_file, write_text
@@ -91,7 +92,12 @@ def print_table(run: RunDirectory) -> None:
         ("report", run.path / "report.html"),
         ("picture", next((path for path in pictures if path.exists()), run.plots)),
     ):
-        console.print(f"{label + ':':<15}{path}", markup=False, highlight=False)
+        console.print(f"{label + ':':<15}{shown(path)}", markup=False, highlight=False)
+
+
+def shown(path: Path) -> Path:
+    """The path as a person would type it from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def page(run: RunDirectory) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -83,6 +84,16 @@ def check_unused(run: RunDirectory, ckpt: str | None) -> None:
         )
     if ckpt is None:  # what a run left that never came to a checkpoint
         run.metrics_csv.unlink(missing_ok=True)
+
+
+def earlier_record(ckpt: str | None) -> dict[str, Any]:
+    """``run.json`` of the run that a checkpoint belongs to; empty for a new run or a checkpoint on its own."""
+    if ckpt is None:
+        return {}
+    try:
+        return json.loads((Path(ckpt).resolve().parent.parent / "run.json").read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def check_weights(state: dict[str, Any], task: Task, where: str) -> None:

@@ -20,7 +20,7 @@ from cvkan.callbacks.step_seed import StepSeed
 from cvkan.callbacks.throughput import Throughput
 from cvkan.checkpointing import AtomicCheckpointIO
 from cvkan.errors import DivergedError, Interrupted, UserError, one_line
-from cvkan.resuming import check_resumable, check_unused, check_weights, repeatable
+from cvkan.resuming import check_resumable, check_unused, check_weights, earlier_record, repeatable
 from cvkan.run_directory import RunDirectory, device_name
 from cvkan.tasks.base import Task
 
@@ -56,7 +56,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     check_unused(run, cfg.ckpt)
     config = repeatable(cfg)
     checkpoint = RunCheckpoint(run, cfg.domain.monitor, cfg.domain.mode, cfg.domain.name, config)
-    stop, throughput = GracefulStop(checkpoint), Throughput()
+    stop, throughput = GracefulStop(checkpoint), Throughput(earlier_record(cfg.ckpt))
     trainer = build.build_trainer(
         cfg,
         callbacks=[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,9 +13,15 @@ import torch
 
 
 class Throughput(pl.Callback):
-    """Measure a fit; read :meth:`figures` after it, also after an interrupted one."""
+    """Measure a fit; read :meth:`figures` after it, also after an interrupted one.
 
-    def __init__(self) -> None:
+    Args:
+        earlier: ``run.json`` of the part of the run that is resumed; its time counts, and a part that trains on
+            nothing, because the run had ended, keeps its other figures.
+    """
+
+    def __init__(self, earlier: Mapping[str, Any] | None = None) -> None:
+        self.earlier = earlier or {}
         self.fit_seconds = 0.0
         self.training_seconds = 0.0  # fit without validation
         self.samples = 0
@@ -31,9 +38,13 @@ class Throughput(pl.Callback):
             None if no sample was trained on), ``peak_memory_bytes`` (of the GPU if the fit used one, else of
             the process).
         """
+        fit_seconds = self.fit_seconds + (self.earlier.get("fit_seconds") or 0.0)
+        if not self.samples and self.earlier.get("samples_per_second"):
+            kept = ("samples_per_second", "peak_memory_bytes")
+            return {"fit_seconds": round(fit_seconds, 3), **{name: self.earlier.get(name) for name in kept}}
         speed = self.samples / self.training_seconds if self.samples and self.training_seconds else None
         return {
-            "fit_seconds": round(self.fit_seconds, 3),
+            "fit_seconds": round(fit_seconds, 3),
             "samples_per_second": None if speed is None else round(speed, 2),
             "peak_memory_bytes": self.peak_memory_bytes,
         }

@@ -40,7 +40,8 @@ def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) 
     Returns:
         The exit code; of several jobs, the highest.
     """
-    arguments = sys.argv[1:]
+    # Hydra's parser takes -m only in front of the overrides or behind them all.
+    arguments = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     if "--help" in arguments or "-h" in arguments:
         print(help_page(help_text))
         return 0
@@ -146,7 +147,7 @@ def _explained(
 
         raise overrides.explain(error, config_name, arguments) from error
     except also as error:
-        raise UserError(str(error), "command line", "See cvkan-train --help.") from error
+        raise UserError(str(error), "command line", "See --help.") from error
 
 
 def help_page(help_text: str) -> str:

@@ -106,7 +106,7 @@ def explain(error: Exception, config_name: str, typed: list[str]) -> UserError:
         defaults = _compose(config_name, [line for line in typed if _is_group(line.split("=", 1)[0].lstrip("+~"))])
         return UserError(f"no such key {key}", "command line", f"Closest known: {_near(key, defaults)}.")
     first = [line.strip() for line in text.splitlines() if line.strip()]
-    return UserError("; ".join(first[:2]) or type(error).__name__, "config", "See cvkan-train --help.")
+    return UserError("; ".join(first[:2]) or type(error).__name__, "config", "See --help.")
 
 
 def _near(key: str, defaults: DictConfig) -> str:

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cvkan.analysis.polarization import topk_recovery
+from cvkan.core.aggregation import AgreementAggregation, MeanAggregation, agreement
+from cvkan.core.polar import as_planes, polar_coordinates
 from cvkan.domains.datamodule import DataModule, Loading, TensorSplit
 from cvkan.errors import UserError
 from cvkan.spec import Batch, Spec
@@ -140,6 +143,28 @@ class SyntheticHard(SyntheticTokens):
         noise = torch.randn(n, self.n_hidden, self.d_input, generator=generator) * self.phase_std
         phases[mask] = (theta + noise).flatten(0, 1)  # (n k, D)
         return phases, mask.float()
+
+    def baselines(self) -> dict[str, float]:
+        """Recovery on the test part without training: by chance, by one mean, by repeated agreement.
+
+        Returns:
+            ``baseline/chance_recovery`` (k/N), ``baseline/mean_recovery`` (tokens ranked by their agreement with
+            the mean of all) and ``baseline/agreement_recovery`` (with the context of four agreement passes).
+        """
+        test = self.splits["test"]
+        z, y = as_planes(test.tensors["x"]), test.tensors["y"]  # type: ignore[attr-defined]
+        grid = (self.n_tokens,)
+        figures = {"baseline/chance_recovery": self.n_hidden / self.n_tokens}
+        contexts = {
+            "mean": MeanAggregation(self.d_input, 1, grid),
+            "agreement": AgreementAggregation(self.d_input, 1, grid, 4),
+        }
+        for name, aggregation in contexts.items():
+            with torch.no_grad():
+                context = polar_coordinates(aggregation(z))[1]
+                score = agreement(polar_coordinates(z)[1], context, 1).squeeze(-1)  # (n, N)
+            figures[f"baseline/{name}_recovery"] = float(topk_recovery(score, y).mean())
+        return figures
 
 
 class SyntheticEasy(SyntheticTokens):

@@ -52,3 +52,11 @@ def test_throughput_counts_training_samples_and_leaves_validation_out(tmp_path: 
     assert 50e6 < figures["peak_memory_bytes"] < 8e9
     assert json.dumps(figures)
     assert Throughput().figures()["samples_per_second"] is None
+
+
+def test_a_resumed_run_counts_the_time_of_its_first_part_and_an_ended_one_keeps_its_speed() -> None:
+    earlier = {"fit_seconds": 7.5, "samples_per_second": 100.0, "peak_memory_bytes": 5}
+    assert Throughput(earlier).figures() == earlier
+    resumed = Throughput(earlier)
+    resumed.fit_seconds, resumed.training_seconds, resumed.samples, resumed.peak_memory_bytes = 2.0, 1.0, 50, 9
+    assert resumed.figures() == {"fit_seconds": 9.5, "samples_per_second": 50.0, "peak_memory_bytes": 9}

@@ -74,7 +74,7 @@ def test_token_selection_figures(train_here: Train) -> None:
 
 
 def test_multirun_makes_a_directory_a_job(train_here: Train) -> None:
-    result = train_here("-m", "norm=none,pre_rms", "trainer.max_epochs=1", "data.limit_train=64")
+    result = train_here("trainer.max_epochs=1", "-m", "norm=none,pre_rms", "data.limit_train=64")
 
     assert result.code == 0, result.err
     (sweep,) = Path("multirun").iterdir()
