@@ -106,9 +106,7 @@ def test_yaml_builds_its_source(name: str) -> None:
 
 
 def test_baselines_are_chance_one_mean_and_repeated_agreement() -> None:
-    data = hard()
-    data.setup()
-    figures = data.baselines()
+    figures = hard().baselines()
     assert figures["baseline/chance_recovery"] == 6 / 64
     assert figures["baseline/mean_recovery"] == pytest.approx(0.74, abs=0.03)  # the closed form of docs/core.md
     assert figures["baseline/agreement_recovery"] == pytest.approx(0.96, abs=0.02)
