@@ -86,13 +86,14 @@ class PolarBlock(Block):
     ::
 
         V = ComplexLinear(norm(z)),  A = aggregation(V),  (c, q) = u_A conj(u_V)
-        g_V = 2 sigma(psi(t_V) + psi(t_A) + phi(c, q) + w_h (a - b_h))    what a token keeps of itself
-        g_A = 2 sigma(psi(t_V) + psi(t_A) + phi(c, q))                    what it takes of the context
+        g_V = 2 sigma(b + psi(t_V) + psi(t_A) + phi(c, q) + w_h (a - b_h))    what a token keeps of itself
+        g_A = 2 sigma(b + psi(t_V) + psi(t_A) + phi(c, q))                    what it takes of the context
         z  += gamma_1 ComplexLinear(PolarAct((g_V V + g_A A) / 2))
         z  += gamma_2 ComplexLinear(PolarAct(ComplexLinear(norm(z))))
 
-    a is the agreement of a token with the context, the mean cosine over the channels of head h. At the start
-    the linear maps of the interaction are the identity and the channel mixing is small: the untrained block
+    a is the agreement of a token with the context, the mean cosine over the channels of head h. Padded tokens must
+    be finite: a block on its own trusts them to be, :class:`PolarBackbone` sets them to 0. At the start the linear
+    maps of the interaction are the identity and the channel mixing is small: the untrained block
     already is one pass of the closed-form polarizer of ``docs/core.md``, and training starts from there.
 
     Args:
