@@ -147,10 +147,8 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # small data is faster without; data.num_workers sets it
-        ".*isn't supported by .*ReduceLROnPlateau.*",
         ".*is smaller than the logging interval.*",
         ".*GPU available but not used.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
         ".*Early stopping conditioned on metric.*",  # RunCheckpoint refuses it
         ".*LeafSpec.*is deprecated.*",
     ):
