@@ -27,7 +27,7 @@ DEFAULT = {"magnitude": MagnitudeAggregation, "local": LocalAggregation}
 def drawn_block(grid: tuple[int, ...], **options: object) -> PolarBlock:
     """A float64 block none of whose parameters is at its start, so that no term is zero by chance."""
     generator = torch.Generator().manual_seed(0)
-    block = PolarBlock(8, 1, 2, grid, **{"aggregations": DEFAULT, "expansion": 1.5, **options}).double()
+    block = PolarBlock(8, 1, 2, grid, **{"aggregations": DEFAULT, **options}).double()
     with torch.no_grad():
         for parameter in block.parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -50,11 +50,11 @@ def test_complex_reference_has_the_values_and_gradients_of_the_block(grid: tuple
         return y.detach(), x.grad
 
     torch.testing.assert_close(value_and_gradient(block), value_and_gradient(reference))
-    for name in ("value", "mixing_in", "mixing_out"):
-        own = getattr(block, name)
+    for name in ("value", "mixing.linear_in", "mixing.linear_out"):
+        own = block.get_submodule(name)
         grad = torch.complex(own.weight_re.grad, own.weight_im.grad)
-        torch.testing.assert_close(grad, getattr(reference, name).weight.grad)
-    for act, twin in ((block.interaction_act, reference.interaction_act), (block.mixing_act, reference.mixing_act)):
+        torch.testing.assert_close(grad, reference.get_submodule(name.replace(".linear", "")).weight.grad)
+    for act, twin in ((block.interaction_act, reference.interaction_act), (block.mixing.act, reference.mixing_act)):
         torch.testing.assert_close(act.psi_rot.coefficients.grad, twin.psi_rot.coefficients.grad)
 
 
@@ -99,7 +99,7 @@ def test_candidates_take_turns_and_torch_gets_its_threads_back() -> None:
 def test_core_suite_hands_out_every_comparison() -> None:
     settings = {"shapes": [[2, 6, 8]], "line": {"d_complex": 8, "n_tokens": [4, 8], "tokens": 16}}
     budgets = {"tiny": {**settings, "repetitions": 2, "min_seconds": 0.0}}
-    suite = CoreSuite("tiny", budgets, partial(PolarBlock, aggregations=DEFAULT, expansion=1.5), n_heads=2, seed=0)
+    suite = CoreSuite("tiny", budgets, partial(PolarBlock, aggregations=DEFAULT), n_heads=2, seed=0)
     state = torch.get_rng_state()
     measured = list(suite.run())
     assert [row.metric for row in measured] == [

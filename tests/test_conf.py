@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from cvkan import build
 from cvkan.cli import resolvers
 from cvkan.core.aggregation import LocalAggregation
-from cvkan.core.norm import NoNorm, PreRMSNorm
+from cvkan.core.norm import PreRMSNorm
 from cvkan.core.pooling import AttentionPooling
 from cvkan.domains.datamodule import DataModule
 from cvkan.errors import UserError
@@ -34,10 +34,13 @@ CHOICES = {
 SUPPLIED = {
     "aggregation": {"d_complex", "n_heads", "grid"},
     "block": {"d_complex", "n_layers", "n_heads", "grid"},
+    "centering": {"causal"},
     "embedding": {"spec", "d_complex"},
+    "heads": {"d_complex", "n_heads"},
     "model": {"spec"},
     "norm": {"d_complex"},
     "pooling": {"d_complex", "n_heads"},
+    "position": {"d_complex", "grid"},
     "psi": {"d_complex"},
     "scheduler": {"optimizer", "total_steps"},
     "task": {"spec", "model", "loss", "optimizer", "scheduler", "augment"},
@@ -231,11 +234,10 @@ def network(*overrides: str) -> CVKAN:
     [
         ("model.d_complex=8", lambda model: model.head.in_features, 24),
         ("model.n_layers=3", lambda model: len(model.backbone.blocks), 3),
-        ("model.readout=mag", lambda model: model.head.in_features, 32),
+        ("readout=mag", lambda model: model.head.in_features, 32),
         ("model.dropout=0", lambda model: model.dropout.p, 0),
         ("pooling=attention", lambda model: type(model.pooling), AttentionPooling),
         ("norm=none", lambda model: count(model, PreRMSNorm), 0),
-        ("norm=none", lambda model: count(model, NoNorm) > 0, True),
         ("embedding.max_tokens=16", lambda model: model.embedding.grid, (4, 4)),
         ("embedding.n_layers=3", lambda model: count(model.embedding, torch.nn.Conv2d), 3),
         ("aggregation=mean", lambda model: count(model, LocalAggregation), 0),

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cvkan.core.aggregation import LocalAggregation, MagnitudeAggregation
+from cvkan.core.centering import NoCentering
+from cvkan.core.heads import EmergentHeads
 from cvkan.core.linear import ComplexLinear
-from cvkan.core.norm import PreRMSNorm
+from cvkan.core.norm import NoNorm, PreRMSNorm
 from cvkan.core.polar import EPS
-from cvkan.core.polarizing import Gate, PolarAct, PolarBlock
+from cvkan.core.polarizing import ChannelMixing, Gate, PolarAct, PolarBlock
 from cvkan.core.univariate import Harmonic, PolynomialPsi
 from cvkan.errors import UserError
 
@@ -35,15 +37,25 @@ class ComplexPolarBlock(nn.Module):
         super().__init__()
         if block.dropout:
             raise UserError("the complex reference has no dropout", "block.dropout", "Set block.dropout=0.")
+        if not block.per_token:
+            raise UserError("the complex reference is pointwise", "interaction", "Use interaction=pointwise.")
+        for part, wanted, choice in (
+            (block.heads, EmergentHeads, "heads=emergent"),
+            (block.centering, NoCentering, "centering=none"),
+            (block.stream_norm, NoNorm, "norm=pre_rms"),
+            (block.mixing, ChannelMixing, "block=polar"),
+        ):
+            if type(part) is not wanted:
+                raise unknown(part, choice)
         self.n_heads = block.n_heads
         self.interaction_norm, self.mixing_norm = Norm(block.interaction_norm), Norm(block.mixing_norm)
         self.value, self.interaction_out = Linear(block.value), Linear(block.interaction_out)
-        self.mixing_in, self.mixing_out = Linear(block.mixing_in), Linear(block.mixing_out)
+        self.mixing_in, self.mixing_out = Linear(block.mixing.linear_in), Linear(block.mixing.linear_out)
         self.aggregations = nn.ModuleList(twin_of(part) for part in block.aggregation.parts)
         self.gate_token, self.gate_context = GateLogit(block.gate_token), GateLogit(block.gate_context)
         self.agreement_gain = copy(block.agreement_gain)
         self.agreement_threshold = copy(block.agreement_threshold)
-        self.interaction_act, self.mixing_act = Act(block.interaction_act), Act(block.mixing_act)
+        self.interaction_act, self.mixing_act = Act(block.interaction_act), Act(block.mixing.act)
         self.interaction_scale = copy(block.interaction_scale.gamma)
         self.mixing_scale = copy(block.mixing_scale.gamma)
 

@@ -32,7 +32,12 @@ class Aggregation(nn.Module):
 
     Raises:
         ValueError: ``n_heads`` does not divide ``d_complex``.
+
+    Attributes:
+        causal: the context of a token does not depend on later tokens.
     """
+
+    causal = False
 
     def __init__(self, d_complex: int, n_heads: int, grid: Grid) -> None:
         super().__init__()
@@ -179,6 +184,11 @@ class SumAggregation(Aggregation):
         self.parts = nn.ModuleList(part(d_complex=d_complex, n_heads=n_heads, grid=grid) for part in parts)
         if not self.parts:
             raise ValueError("a sum of aggregations needs at least one part")
+        causal = {part.causal for part in self.parts}
+        if len(causal) == 2:
+            names = " and ".join(type(part).__name__ for part in self.parts)
+            raise ValueError(f"{names}: some are causal and some are not, so their sum would not be; choose one kind")
+        self.causal = causal.pop()
 
     def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
         contexts = [part(v, mask) for part in self.parts]

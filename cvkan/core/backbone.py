@@ -5,15 +5,18 @@ Legend: B batch, N tokens, D complex channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
-from cvkan.core.aggregation import Grid
+from cvkan.core.aggregation import Aggregation, Grid, SumAggregation
+from cvkan.core.centering import Centering
 from cvkan.core.linear import masked
-from cvkan.core.polar import Planes, complex_in_complex_out
+from cvkan.core.norm import Norm, stream_norm
+from cvkan.core.polar import Planes, complex_in_complex_out, squared_magnitude
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class LayerTrace:
 
     Attributes:
         z: planes (B, N, D) of the stream after the layer.
-        gain: token gains g_V (B, N, D) in (0, 2).
+        gain: token gains (B, N, D) in (0, 2), 1 = magnitude kept: g_V of the layer, and where a layer has no such gain
+            2 r' / (r + r') of the magnitudes r before and r' after it.
     """
 
     z: Planes
@@ -30,15 +34,63 @@ class LayerTrace:
 
 
 class Block(nn.Module):
-    """Base of all blocks, built as ``Block(d_complex, n_layers, n_heads, grid)``."""
+    """Base of all blocks: a layer's update of its tokens, then what acts on the stream at the end of the layer.
+
+    Built as ``Block(d_complex, n_layers, n_heads, grid)``; a subclass implements :meth:`update`.
+
+    Args:
+        d_complex: complex channels D.
+        n_heads: heads H.
+        grid: layout of the tokens, see :class:`Aggregation`.
+        aggregations: named constructors of the aggregations that are summed to the context.
+        norm: constructor of the normalisation; one for the stream stands at the end of the layer.
+        centering: constructor of the centring of log-magnitudes, ``centering(causal)``.
+
+    Raises:
+        ValueError: a causal aggregation with a norm that is not.
+    """
+
+    def __init__(
+        self,
+        d_complex: int,
+        n_heads: int,
+        grid: Grid,
+        aggregations: Mapping[str, Callable[..., Aggregation]],
+        norm: Callable[..., Norm],
+        centering: Callable[..., Centering],
+    ) -> None:
+        super().__init__()
+        self.aggregation = SumAggregation(d_complex, n_heads, grid, list(aggregations.values()))
+        self.stream_norm = stream_norm(norm, d_complex)
+        if self.causal and not norm(d_complex).causal:
+            raise ValueError(
+                "this norm averages over tokens, so that later ones reach earlier ones through it, "
+                "but the aggregation is causal; choose norm=pre_rms or another aggregation"
+            )
+        self.centering = centering(causal=self.causal)
+
+    @property
+    def causal(self) -> bool:
+        """No token hears of a later one."""
+        return self.aggregation.causal
 
     @complex_in_complex_out
     def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
         """Planes (B, N, D) to planes (B, N, D); mask (B, N), 1 = valid. Complex in, complex out."""
         return self.polarize(z, mask)[0]
 
-    def polarize(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor]:
-        """As :meth:`forward`, with the gain (B, N, D) in (0, 2) of each token: the polarization map of this layer."""
+    def polarize(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:
+        """As :meth:`forward`, with the gain of each token and channel, see :meth:`update`."""
+        z, gain = self.update(z, mask)
+        return self.centering(self.stream_norm(z, mask), mask), gain
+
+    def update(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:
+        """The layer itself: planes (B, N, D) to planes (B, N, D), without what acts on the stream afterwards.
+
+        Returns:
+            The new stream, and the gain (B, N, D) in (0, 2) that each token gave itself: the polarization map of
+            this layer. None where the layer has no such gain.
+        """
         raise NotImplementedError
 
 
@@ -77,6 +129,18 @@ class PolarBackbone(nn.Module):
         z = masked(z, mask)
         layers = []
         for block in cast(Iterable[Block], self.blocks):
+            before = z
             z, gain = block.polarize(z, mask)
-            layers.append(LayerTrace(z, gain))
+            layers.append(LayerTrace(z, growth(before, z) if gain is None else gain))
         return layers
+
+    @property
+    def causal(self) -> bool:
+        """No token hears of a later one."""
+        return all(block.causal for block in cast(Iterable[Block], self.blocks))
+
+
+def growth(before: Planes, after: Planes) -> Tensor:
+    """2 r' / (r + r') in (0, 2) of the magnitudes r before and r' after a layer, planes (B, N, D) each."""
+    r, r_after = torch.sqrt(squared_magnitude(before)), torch.sqrt(squared_magnitude(after))
+    return 2 * r_after / (r + r_after)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from cvkan.core.backbone import Block, LayerTrace, PolarBackbone
 from cvkan.core.norm import SampleRMSNorm
+from cvkan.core.polar import Planes
 from cvkan.core.pooling import Pooling, Readout
+from cvkan.core.position import Position
 from cvkan.models.embedding import Embedding
 from cvkan.spec import Spec
 
@@ -26,9 +28,10 @@ class CVKAN(nn.Module):
         n_layers: polarizing blocks.
         n_heads: heads of the blocks and of the pooling.
         embedding: constructor, ``embedding(spec, d_complex)``.
+        position: constructor of what tells tokens where they stand, ``position(d_complex, grid)``.
         block: constructor of a block, see :class:`cvkan.core.backbone.PolarBackbone`.
         pooling: constructor, ``pooling(d_complex, n_heads)``.
-        readout: real features of a token: ``all``, ``cart`` or ``mag``.
+        readout: real features of a token.
         dropout: probability of dropping a feature before the head.
 
     Raises:
@@ -43,18 +46,20 @@ class CVKAN(nn.Module):
         n_layers: int,
         n_heads: int,
         embedding: Callable[..., Embedding],
+        position: Callable[..., Position],
         block: Callable[..., Block],
         pooling: Callable[..., Pooling],
-        readout: str,
+        readout: Readout,
         dropout: float,
     ) -> None:
         super().__init__()
         if d_complex < 1:
             raise ValueError(f"d_complex must be at least 1, got {d_complex}")
         self.embedding = embedding(spec=spec, d_complex=d_complex)
+        self.position = position(d_complex=d_complex, grid=self.embedding.grid)
         self.backbone = PolarBackbone(d_complex, n_layers, n_heads, self.embedding.grid, block)
-        self.scale = SampleRMSNorm()
-        self.readout = Readout(readout)
+        self.scale = SampleRMSNorm(causal=self.backbone.causal)
+        self.readout = readout
         self.pooling = pooling(d_complex=d_complex, n_heads=n_heads)
         if self.pooling.pools == spec.per_token:
             raise ValueError(
@@ -72,17 +77,27 @@ class CVKAN(nn.Module):
                 self.head.weight[:, :d_complex] = 4 / d_complex
                 self.head.bias.fill_(-4 * 1.35)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits (B, K), or (B, N, K) a token, of a batch (B, ...); mask (B, N), 1 = valid."""
-        z, mask = self.embedding(x, mask)
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, return_tokens: bool = False
+    ) -> Tensor | tuple[Tensor, Planes, Tensor | None]:
+        """Logits (B, K), or (B, N, K) a token, of a batch (B, ...); mask (B, N), 1 = valid.
+
+        With ``return_tokens`` also the planes (B, N, D) that were read out, and the mask of the tokens.
+        """
+        z, mask = self.tokens(x, mask)
         z = self.scale(self.backbone(z, mask), mask)
         features = self.pooling(z, self.readout(z), mask)  # (B, F) or (B, N, F)
-        return self.head(self.dropout(features))
+        logits = self.head(self.dropout(features))
+        return (logits, z, mask) if return_tokens else logits
+
+    def tokens(self, x: Tensor, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:
+        """Planes (B, N, D) as they enter the first layer, and the mask of the tokens (B, N)."""
+        z, mask = self.embedding(x, mask)
+        return self.position(z), mask
 
     def trace(self, x: Tensor, mask: Tensor | None = None) -> list[LayerTrace]:
         """Stream and token gains after every layer, for a batch (B, ...)."""
-        z, mask = self.embedding(x, mask)
-        return self.backbone.trace(z, mask)
+        return self.backbone.trace(*self.tokens(x, mask))
 
     @property
     def grid(self) -> tuple[int, ...]:

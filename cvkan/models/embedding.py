@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from cvkan.core.polar import Planes, as_planes
@@ -81,12 +80,10 @@ class PatchEmbedding(Embedding):
             )
         self.grid = (height // patch_size, width // patch_size)
         self.project = nn.Conv2d(channels, 2 * d_complex, patch_size, stride=patch_size)
-        self.position = nn.Parameter(torch.randn(2, math.prod(self.grid), d_complex) * 0.1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
         """Images (B, C, H, W) to planes (B, N, D), row by row."""
-        re, im = grid_to_planes(self.project(x))
-        return (re + self.position[0], im + self.position[1]), mask
+        return grid_to_planes(self.project(x)), mask
 
 
 class ConvStem(Embedding):
@@ -129,12 +126,10 @@ class ConvStem(Embedding):
         self.layers = nn.Sequential(*layers)
         self.plane_norm = nn.BatchNorm2d(n_maps)
         nn.init.constant_(self.plane_norm.weight, math.sqrt(0.5))  # two planes: the rms of |z| starts at 1
-        self.position = nn.Parameter(torch.randn(2, math.prod(self.grid), d_complex) * 0.1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
         """Images (B, C, H, W) to planes (B, N, D), row by row."""
-        re, im = grid_to_planes(self.plane_norm(self.layers(x)))
-        return (re + self.position[0], im + self.position[1]), mask
+        return grid_to_planes(self.plane_norm(self.layers(x))), mask
 
 
 def grid_to_planes(x: Tensor) -> Planes:

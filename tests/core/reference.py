@@ -174,8 +174,8 @@ def block(module: PolarBlock, z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]
     g_a = 2 * torch.sigmoid(gate_logit(module.gate_context, v, a))
     branch = linear(module.interaction_out, polar_act(module.interaction_act, 0.5 * (g_v * v + g_a * a)))
     z = z + module.interaction_scale.gamma * branch
-    hidden = linear(module.mixing_in, norm(module.mixing_norm, z))
-    return z + module.mixing_scale.gamma * linear(module.mixing_out, polar_act(module.mixing_act, hidden)), g_v
+    hidden = linear(module.mixing.linear_in, norm(module.mixing_norm, z))
+    return z + module.mixing_scale.gamma * linear(module.mixing.linear_out, polar_act(module.mixing.act, hidden)), g_v
 
 
 def readout(module: Readout, z: Tensor) -> list[Tensor]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import cmath
+from functools import partial
 
 import pytest
 import reference
@@ -13,7 +14,7 @@ from torch.autograd import gradcheck
 from cvkan.core.aggregation import LocalAggregation, MeanAggregation
 from cvkan.core.norm import NoNorm
 from cvkan.core.polar import polar_coordinates, relative_phase
-from cvkan.core.polarizing import Gate, PolarAct
+from cvkan.core.polarizing import ChannelMixing, Gate, PolarAct
 from cvkan.core.univariate import PolynomialPsi, RBFPsi
 
 
@@ -62,7 +63,7 @@ def test_gate_adds_further_logits() -> None:
 @pytest.mark.parametrize("n_heads", [1, 2, 4])
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_block_equals_the_reference(aggregation: str, n_heads: int, mask: Tensor | None) -> None:
-    block = perturbed(make_block(aggregation, n_heads=n_heads, expansion=1.5))
+    block = perturbed(make_block(aggregation, n_heads=n_heads))
     where = None if mask is None else mask[..., None]
     z = gaussian(3, N_TOKENS, D)
     assert_same(lambda planes: block(planes, mask), reference_block(block, mask), z, block, where)
@@ -111,8 +112,13 @@ def test_a_turn_of_all_tokens_turns_the_interaction_but_not_the_gains() -> None:
     with torch.no_grad():
         block.value.bias.zero_()
     turn = cmath.exp(1.3j)
-    (re, im), gain = block.interact(planes_of(z), None)
-    turned, same_gain = block.interact(planes_of(turn * z), None)
+
+    def interact(z: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        v = block.value(planes_of(z))
+        return block.interact(v, block.aggregation(v))
+
+    (re, im), gain = interact(z)
+    turned, same_gain = interact(turn * z)
     torch.testing.assert_close(torch.complex(*turned), turn * torch.complex(re, im), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(same_gain, gain, rtol=1e-10, atol=1e-10)
 
@@ -147,9 +153,9 @@ def test_deep_stacks_start_with_small_layer_scales(n_layers: int, scale: float) 
 
 @pytest.mark.parametrize("expansion", [0.1, 1.0, 1.5])
 def test_expansion_sets_the_hidden_channels(expansion: float) -> None:
-    block = make_block(expansion=expansion)
+    block = make_block(mixing=partial(ChannelMixing, expansion=expansion))
     hidden = max(1, round(expansion * D))
-    assert (block.mixing_in.d_out, block.mixing_out.d_in) == (hidden, hidden)
+    assert (block.mixing.linear_in.d_out, block.mixing.linear_out.d_in) == (hidden, hidden)
     assert block(gaussian(1, N_TOKENS, D).to(torch.complex64)).shape == (1, N_TOKENS, D)
 
 

@@ -113,7 +113,7 @@ def test_convnet_takes_a_step() -> None:
         ("norm=none", "backbone.blocks.0.interaction_norm", "NoNorm"),
         ("norm=none", "backbone.blocks.0.mixing_norm", "NoNorm"),
         ("psi=rbf", "backbone.blocks.0.gate_token.psi_context", "RBFPsi"),
-        ("psi=rbf", "backbone.blocks.0.mixing_act.psi_rot", "RBFPsi"),
+        ("psi=rbf", "backbone.blocks.0.mixing.act.psi_rot", "RBFPsi"),
         ("aggregation=agreement", "backbone.blocks.0.aggregation.parts.0", "AgreementAggregation"),
         ("aggregation=[mean,local]", "backbone.blocks.0.aggregation.parts.1", "LocalAggregation"),
     ],
@@ -132,8 +132,8 @@ def test_a_choice_changes_the_built_module(override: str, place: str, expected: 
     [
         ("aggregation.agreement.n_passes=5", "backbone.blocks.0.aggregation.parts.0.n_passes", 5),
         ("block.dropout=0.25", "backbone.blocks.0.dropout", 0.25),
-        ("block.expansion=2.0", "backbone.blocks.0.mixing_in.d_out", 8),
-        ("psi.degree=2", "backbone.blocks.0.mixing_act.psi.coefficients.shape", (2, 6)),
+        ("block.mixing.expansion=2.0", "backbone.blocks.0.mixing.linear_in.d_out", 8),
+        ("psi.degree=2", "backbone.blocks.0.mixing.act.psi.coefficients.shape", (2, 6)),
         ("block.agreement_gain=3.0", "backbone.blocks.0.agreement_gain.data", [3.0, 3.0]),
         ("block.agreement_threshold=0.5", "backbone.blocks.0.agreement_threshold.data", [0.5, 0.5]),
         ("block.context_bias=-1.0", "backbone.blocks.0.gate_context.bias.data", [-1.0] * 4),
@@ -141,7 +141,7 @@ def test_a_choice_changes_the_built_module(override: str, place: str, expected: 
         ("norm.eps=0.1", "backbone.blocks.0.interaction_norm.eps", 0.1),
         ("model.n_layers=3", "backbone.blocks.2.n_heads", 2),
         ("model.dropout=0.7", "dropout.p", 0.7),
-        ("model.readout=mag", "head.in_features", 4),
+        ("readout=mag", "head.in_features", 4),
         ("pooling.sharpness=1.5", "pooling.score.psi.coefficients.data", [[1.5] * 4, [0.0] * 4, [0.0] * 4]),
     ],
 )

@@ -7,7 +7,8 @@ from torch import nn
 
 from cvkan.core.aggregation import AgreementAggregation, LocalAggregation, MagnitudeAggregation
 from cvkan.core.polarizing import PolarBlock
-from cvkan.core.pooling import AttentionPooling
+from cvkan.core.pooling import AttentionPooling, Readout
+from cvkan.core.position import LearnedPosition
 from cvkan.core.univariate import RBFPsi
 from cvkan.models.baselines.convnet import ConvNet
 from cvkan.models.cvkan import CVKAN
@@ -36,16 +37,17 @@ def network() -> CVKAN:
         d_complex=4,
         n_layers=1,
         n_heads=2,
-        readout="all",
+        readout=Readout("all"),
         dropout=0.0,
         embedding=partial(ConvStem, n_layers=2, max_tokens=64),
+        position=LearnedPosition,
         block=partial(PolarBlock, aggregations=aggregations, psi=RBFPsi),
         pooling=AttentionPooling,
     )
 
 
 def test_only_matrices_of_linear_and_convolutional_layers_decay() -> None:
-    linears = ("value", "interaction_out", "mixing_in", "mixing_out")
+    linears = ("value", "interaction_out", "mixing.linear_in", "mixing.linear_out")
     assert decaying(network()) == {
         "embedding.layers.0.weight",
         "embedding.layers.3.weight",

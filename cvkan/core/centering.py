@@ -1,0 +1,67 @@
+"""Centring of log-magnitudes: one real factor, so that no phase changes.
+
+Legend: B batch, N tokens, D complex channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cvkan.core.linear import masked
+from cvkan.core.norm import mean_over_tokens
+from cvkan.core.polar import Planes, log_magnitude, squared_magnitude
+
+
+class Centering(nn.Module):
+    """Base of all centrings, built as ``Centering(causal)``; stands at the end of each layer, on the stream.
+
+    Args:
+        causal: means run over the tokens up to each one, so that none depends on a later one.
+    """
+
+    def __init__(self, causal: bool = False) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
+        """Planes (B, N, D) to planes (B, N, D); mask (B, N), 1 = valid."""
+        raise NotImplementedError
+
+
+class NoCentering(Centering):
+    """Identity: magnitudes in the stream keep what the layers made of them."""
+
+    def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
+        """Planes (B, N, D), unchanged."""
+        return z
+
+
+class TokenCentering(Centering):
+    """z exp(-mean_t log|z_t|): the mean log-magnitude over the tokens becomes 0, a sample and channel.
+
+    With one token it sets every |z| to 1. Source: the centring of the original CV-KAN, there by way of the polar form;
+    here as one real factor.
+    """
+
+    def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
+        """Planes (B, N, D) whose log-magnitudes average to 0 over the valid tokens, a channel."""
+        factor = torch.exp(-mean_log_magnitude(z, mask, self.causal))  # (B, 1 or N, D)
+        return z[0] * factor, z[1] * factor
+
+
+class SampleCentering(Centering):
+    """z exp(-mean_td log|z_td|): one factor a sample, so that ratios between channels stay. Source: own choice."""
+
+    def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
+        """Planes (B, N, D) whose log-magnitudes average to 0 over valid tokens and channels."""
+        factor = torch.exp(-mean_log_magnitude(z, mask, self.causal).mean(dim=-1, keepdim=True))  # (B, 1 or N, 1)
+        return z[0] * factor, z[1] * factor
+
+
+def mean_log_magnitude(z: Planes, mask: Tensor | None, causal: bool) -> Tensor:
+    """Mean over valid tokens of log|z|: planes (B, N, D) to (B, 1, D), or (B, N, D) if causal."""
+    s = log_magnitude(squared_magnitude(masked(z, mask)))
+    if mask is not None:
+        s = s.masked_fill(~mask.bool().unsqueeze(-1), 0.0)  # the floor of a padded token is no magnitude
+    return mean_over_tokens(s, mask, causal)
