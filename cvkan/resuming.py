@@ -17,7 +17,7 @@ from cvkan.run_directory import RunDirectory
 from cvkan.tasks.base import Task
 
 # What makes a run the run it is: a resumed one has the same, but for where its data lie and how fast they are read.
-IDENTITY = ("seed", "model", "data", "task", "loss", "optimizer", "scheduler")
+IDENTITY = ("seed", "model", "data", "task", "loss", "regularizer", "optimizer", "scheduler")
 CIRCUMSTANCES = {"root", "download", "num_workers", "max_memory_gb", "compile"}
 
 
@@ -46,7 +46,7 @@ def check_same_choices(theirs: dict[str, Any], cfg: DictConfig) -> None:
         UserError: a value of the checkpoint's config is another one here.
     """
     configs = (repeatable(cfg), theirs)
-    here, there = (dict(_values({key: config.get(key) for key in IDENTITY})) for config in configs)
+    here, there = (dict(_values({key: config.get(key, {}) for key in IDENTITY})) for config in configs)
     other = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
     if other:
         names = ", ".join(f"{key}={there.get(key)} (here {here.get(key)})" for key in other[:3])

@@ -8,14 +8,17 @@ Legend: B batch, N tokens, D complex channels, H heads.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cvkan.core.aggregation import LocalAggregation, MagnitudeAggregation
+from cvkan.core.aggregation import MagnitudeAggregation
 from cvkan.core.centering import NoCentering
 from cvkan.core.heads import EmergentHeads
 from cvkan.core.linear import ComplexLinear
+from cvkan.core.local import LocalAggregation
 from cvkan.core.norm import NoNorm, PreRMSNorm
 from cvkan.core.polar import EPS
 from cvkan.core.polarizing import ChannelMixing, Gate, PolarAct, PolarBlock
@@ -37,6 +40,8 @@ class ComplexPolarBlock(nn.Module):
         super().__init__()
         if block.dropout:
             raise UserError("the complex reference has no dropout", "block.dropout", "Set block.dropout=0.")
+        if type(block) is not PolarBlock:
+            raise unknown(block, "block=polar")
         if not block.per_token:
             raise UserError("the complex reference is pointwise", "interaction", "Use interaction=pointwise.")
         for part, wanted, choice in (
@@ -47,15 +52,16 @@ class ComplexPolarBlock(nn.Module):
         ):
             if type(part) is not wanted:
                 raise unknown(part, choice)
+        mixing = cast(ChannelMixing, block.mixing)
         self.n_heads = block.n_heads
         self.interaction_norm, self.mixing_norm = Norm(block.interaction_norm), Norm(block.mixing_norm)
         self.value, self.interaction_out = Linear(block.value), Linear(block.interaction_out)
-        self.mixing_in, self.mixing_out = Linear(block.mixing.linear_in), Linear(block.mixing.linear_out)
+        self.mixing_in, self.mixing_out = Linear(mixing.linear_in), Linear(mixing.linear_out)
         self.aggregations = nn.ModuleList(twin_of(part) for part in block.aggregation.parts)
         self.gate_token, self.gate_context = GateLogit(block.gate_token), GateLogit(block.gate_context)
         self.agreement_gain = copy(block.agreement_gain)
         self.agreement_threshold = copy(block.agreement_threshold)
-        self.interaction_act, self.mixing_act = Act(block.interaction_act), Act(block.mixing.act)
+        self.interaction_act, self.mixing_act = Act(block.interaction_act), Act(mixing.act)
         self.interaction_scale = copy(block.interaction_scale.gamma)
         self.mixing_scale = copy(block.mixing_scale.gamma)
 
@@ -137,7 +143,8 @@ class Act(nn.Module):
 
     def __init__(self, act: PolarAct) -> None:
         super().__init__()
-        self.psi, self.psi_rot, self.phi = Polynomial(act.psi), Polynomial(act.psi_rot), Fourier(act.phi)
+        self.psi, self.psi_rot = Polynomial(act.psi), Polynomial(act.psi_rot)
+        self.phi = Fourier(cast(Harmonic, act.phi))
 
     def forward(self, z: Tensor) -> Tensor:
         t, u = polar(z)
@@ -152,7 +159,7 @@ class GateLogit(nn.Module):
     def __init__(self, gate: Gate) -> None:
         super().__init__()
         self.psi_token, self.psi_context = Polynomial(gate.psi_token), Polynomial(gate.psi_context)
-        self.phi, self.bias = Fourier(gate.phi), copy(gate.bias)
+        self.phi, self.bias = Fourier(cast(Harmonic, gate.phi)), copy(gate.bias)
 
     def forward(self, t_token: Tensor, t_context: Tensor, relative: Tensor) -> Tensor:
         return self.psi_token(t_token) + (self.psi_context(t_context) + self.bias) + self.phi(relative)

@@ -12,6 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from cvkan.errors import UserError
 
+# Groups that only a model refers to. The task judges `regularizer` itself, by the model that was built.
+MODEL_PARTS = (
+    *("embedding", "position", "block", "psi", "aggregation", "interaction", "heads", "norm", "centering"),
+    *("readout", "pooling"),
+)
+
 
 def check(cfg: DictConfig, config_name: str, typed: list[str], root: str) -> None:
     """Refuse a value of another type than the yaml's default, and added keys that nothing reads.
@@ -199,7 +205,7 @@ def _fits(value: Any, default: Any) -> bool:
 def _check_used(cfg: DictConfig, typed_key: str, root: str) -> None:
     """A building block that ``root`` never refers to, at any depth, cannot take effect: refuse its choice."""
     group = re.split(r"[.@]", typed_key.lstrip("+~"))[0]
-    if group not in ("embedding", "block", "psi", "aggregation", "norm", "pooling"):
+    if group not in MODEL_PARTS:
         return
     used: set[str] = set()
     todo = [root]

@@ -1,8 +1,9 @@
-"""How tokens hear of each other: aggregations with cost linear in the number of tokens.
+"""How tokens hear of each other: the base of all aggregations, those with one context for all tokens, and sums.
 
 Every aggregation takes the values V (B, N, D) and gives the context A, (B, 1, D) if it is the same for all
 tokens or (B, N, D) if each token has its own. All are built alike, ``Aggregation(d_complex, n_heads, grid)``, and
-all honour a mask. A head is a group of D / H neighbouring channels.
+all honour a mask. A head is a group of D / H neighbouring channels. Those of this file cost a few passes over V;
+neighbours, causal means and groups are in ``local.py``, attention between tokens in ``phase_attention.py``.
 
 Legend: B batch, N tokens, D complex channels, H heads.
 """
@@ -10,13 +11,14 @@ Legend: B batch, N tokens, D complex channels, H heads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cvkan.core.linear import masked
-from cvkan.core.polar import Planes, squared_magnitude, unit_phase
+from cvkan.core.norm import mean_over_tokens
+from cvkan.core.polar import EPS, Planes, at_least_float32, squared_magnitude, unit_phase
 from cvkan.core.univariate import Harmonic, PolynomialPsi
 
 Grid = tuple[int, ...]
@@ -51,14 +53,29 @@ class Aggregation(nn.Module):
 
 
 class MeanAggregation(Aggregation):
-    """A = mean of V over the valid tokens, (B, 1, D)."""
+    """A = mean of V over the valid tokens, (B, 1, D), in float32 at least. Source: own choice, the baseline."""
 
     def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
-        if mask is None:
-            return v[0].mean(dim=1, keepdim=True), v[1].mean(dim=1, keepdim=True)
-        v = masked(v, mask)
-        count = mask.sum(dim=1).clamp(min=1)[:, None, None].to(v[0].dtype)  # (B, 1, 1)
-        return v[0].sum(dim=1, keepdim=True) / count, v[1].sum(dim=1, keepdim=True) / count
+        re, im = at_least_float32(masked(v, mask))
+        return mean_over_tokens(re, mask), mean_over_tokens(im, mask)
+
+
+class MagnitudeWeightedAggregation(Aggregation):
+    """A = sum_t w_t V_t with w_t = m_t / sum_s m_s and m_t = mean_d |V_td| over all channels, (B, 1, D).
+
+    No parameters, and one weight a token for all heads; weights and sum in float32 at least. Against the softmax
+    of :class:`MagnitudeAggregation` it is flat: a token twice as loud weighs twice as much, whatever its scale.
+    Source: the magnitude weighting of the original CV-KAN.
+    """
+
+    def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
+        re, im = at_least_float32(masked(v, mask))
+        loudness = torch.sqrt(squared_magnitude((re, im))).mean(dim=-1, keepdim=True)  # (B, N, 1)
+        if mask is not None:
+            loudness = loudness.masked_fill(~mask.bool().unsqueeze(-1), 0.0)  # the floor of a padded token is no weight
+        # Every valid token counts EPS at least; the clamp acts where no token is valid.
+        weights = loudness / loudness.sum(dim=1, keepdim=True).clamp(min=0.5 * EPS)
+        return (weights * re).sum(dim=1, keepdim=True), (weights * im).sum(dim=1, keepdim=True)
 
 
 class MagnitudeAggregation(Aggregation):
@@ -129,49 +146,6 @@ class AgreementAggregation(Aggregation):
         return context
 
 
-class LocalAggregation(Aggregation):
-    """A_t = sum over the neighbours s of f_{t-s} V_s with a learned complex filter a channel, (B, N, D).
-
-    One-dimensional on a grid (N,), two-dimensional on (rows, columns); zeros beyond the border and in the
-    place of padded tokens. The filter starts as a real Gaussian low-pass.
-
-    Args:
-        kernel_size: odd width of the filter, in tokens.
-
-    Raises:
-        ValueError: an even kernel size, or a grid of more than two dimensions.
-    """
-
-    def __init__(self, d_complex: int, n_heads: int, grid: Grid, kernel_size: int = 7) -> None:
-        super().__init__(d_complex, n_heads, grid)
-        if kernel_size % 2 == 0 or kernel_size < 1:
-            raise ValueError(f"kernel_size must be odd and positive, got {kernel_size}")
-        if len(grid) not in (1, 2):
-            raise ValueError(f"local aggregation needs tokens on a line or a grid, got the layout {grid}")
-        self.kernel_size = kernel_size
-        # A token line is a grid of one row: one code path, and depthwise conv2d is the fast one.
-        self.columns = grid[-1] if len(grid) == 2 else None
-        offsets = torch.arange(kernel_size) - kernel_size // 2
-        line = torch.exp(-0.5 * (offsets / max(kernel_size / 4, 0.5)) ** 2)
-        window = torch.outer(line, line) if len(grid) == 2 else line[None, :]  # (rows, columns)
-        window = window / window.sum()
-        self.weight_re = nn.Parameter(window.repeat(d_complex, 1, 1, 1))  # (D, 1, rows, columns)
-        self.weight_im = nn.Parameter(torch.randn_like(self.weight_re) * 0.1 * window.max())
-
-    def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:
-        n_tokens, d_complex = v[0].shape[1:]
-        # Each channel is a group of two real planes, and its complex filter a real one from two planes to two.
-        pairs = torch.stack(masked(v, mask), dim=-1).flatten(2)  # (B, N, 2D): re and im alternate
-        pairs = pairs.transpose(1, 2).unflatten(2, (-1, self.columns or n_tokens))  # (B, 2D, rows, columns)
-        to_re = torch.cat([self.weight_re, -self.weight_im], dim=1)
-        to_im = torch.cat([self.weight_im, self.weight_re], dim=1)
-        weight = torch.stack([to_re, to_im], dim=1).flatten(0, 1)  # (2D, 2, rows, columns)
-        padding = (weight.shape[-2] // 2, weight.shape[-1] // 2)
-        out = F.conv2d(pairs, weight, padding=padding, groups=d_complex)  # (B, 2D, rows, columns)
-        re, im = out.flatten(2).transpose(1, 2).unflatten(-1, (d_complex, 2)).unbind(-1)  # (B, N, D) each
-        return re, im
-
-
 class SumAggregation(Aggregation):
     """A = sum of several aggregations of the same values; (B, N, D) if one of them is.
 
@@ -184,7 +158,7 @@ class SumAggregation(Aggregation):
         self.parts = nn.ModuleList(part(d_complex=d_complex, n_heads=n_heads, grid=grid) for part in parts)
         if not self.parts:
             raise ValueError("a sum of aggregations needs at least one part")
-        causal = {part.causal for part in self.parts}
+        causal = {part.causal for part in cast(Iterable[Aggregation], self.parts)}
         if len(causal) == 2:
             names = " and ".join(type(part).__name__ for part in self.parts)
             raise ValueError(f"{names}: some are causal and some are not, so their sum would not be; choose one kind")
@@ -224,10 +198,10 @@ def head_columns(x: Tensor, n_heads: int) -> Tensor:
 
 
 def softmax_over_tokens(score: Tensor, mask: Tensor | None) -> Tensor:
-    """Weights (B, N, H) that sum to 1 over the valid tokens; scores (B, N, H), mask (B, N)."""
+    """Weights (..., N, H) that sum to 1 over the valid tokens; scores (..., N, H), mask (..., N)."""
     if mask is not None:
         score = score.masked_fill(~mask.bool().unsqueeze(-1), torch.finfo(score.dtype).min)
-    return score.softmax(dim=1)
+    return score.softmax(dim=-2)
 
 
 def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cvkan.core.linear import masked
 from cvkan.core.norm import mean_over_tokens
-from cvkan.core.polar import Planes, log_magnitude, squared_magnitude
+from cvkan.core.polar import Planes, complex_in_complex_out, log_magnitude, squared_magnitude
 
 
 class Centering(nn.Module):
@@ -25,13 +25,14 @@ class Centering(nn.Module):
         self.causal = causal
 
     def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
-        """Planes (B, N, D) to planes (B, N, D); mask (B, N), 1 = valid."""
+        """Planes (B, N, D) to planes (B, N, D); mask (B, N), 1 = valid. Complex in, complex out."""
         raise NotImplementedError
 
 
 class NoCentering(Centering):
     """Identity: magnitudes in the stream keep what the layers made of them."""
 
+    @complex_in_complex_out
     def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
         """Planes (B, N, D), unchanged."""
         return z
@@ -44,8 +45,10 @@ class TokenCentering(Centering):
     here as one real factor.
     """
 
+    @complex_in_complex_out
     def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
-        """Planes (B, N, D) whose log-magnitudes average to 0 over the valid tokens, a channel."""
+        """Planes (B, N, D) whose log-magnitudes average to 0 over the valid tokens, a channel; 0 at padded tokens."""
+        z = masked(z, mask)
         factor = torch.exp(-mean_log_magnitude(z, mask, self.causal))  # (B, 1 or N, D)
         return z[0] * factor, z[1] * factor
 
@@ -53,15 +56,17 @@ class TokenCentering(Centering):
 class SampleCentering(Centering):
     """z exp(-mean_td log|z_td|): one factor a sample, so that ratios between channels stay. Source: own choice."""
 
+    @complex_in_complex_out
     def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
-        """Planes (B, N, D) whose log-magnitudes average to 0 over valid tokens and channels."""
+        """Planes (B, N, D) whose log-magnitudes average to 0 over valid tokens and channels; 0 at padded tokens."""
+        z = masked(z, mask)
         factor = torch.exp(-mean_log_magnitude(z, mask, self.causal).mean(dim=-1, keepdim=True))  # (B, 1 or N, 1)
         return z[0] * factor, z[1] * factor
 
 
 def mean_log_magnitude(z: Planes, mask: Tensor | None, causal: bool) -> Tensor:
-    """Mean over valid tokens of log|z|: planes (B, N, D) to (B, 1, D), or (B, N, D) if causal."""
-    s = log_magnitude(squared_magnitude(masked(z, mask)))
+    """Mean over valid tokens of log|z|: planes (B, N, D), 0 at padded tokens, to (B, 1, D), or (B, N, D) if causal."""
+    s = log_magnitude(squared_magnitude(z))
     if mask is not None:
         s = s.masked_fill(~mask.bool().unsqueeze(-1), 0.0)  # the floor of a padded token is no magnitude
     return mean_over_tokens(s, mask, causal)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cvkan.core.aggregation import Aggregation, Grid, agreement
 from cvkan.core.backbone import Block
 from cvkan.core.centering import Centering, NoCentering
+from cvkan.core.edge import PolarKANLinear
 from cvkan.core.fused import Mix
 from cvkan.core.heads import EmergentHeads, Heads
 from cvkan.core.linear import ComplexLinear, RealScale, complex_dropout
@@ -198,7 +199,7 @@ class PolarBlock(Block):
         self.mixing = mixing(d_complex, psi)
         self.mixing_scale = RealScale(d_complex, layer_scale)
 
-    def update(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor]:
+    def update(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:
         v = self.heads.enter(self.value(self.interaction_norm(z, mask)))
         branch, gain = self.interact(v, self.aggregation(v, mask))
         branch = self.interaction_out(self.heads.leave(self.interaction_act(branch)))
@@ -230,3 +231,37 @@ class PolarBlock(Block):
             self.gate_context(t_v, t_a, relative),
         )
         return (re, im), gain
+
+
+class EdgeMixing(nn.Module):
+    """One :class:`~cvkan.core.edge.PolarKANLinear`: channels mix by a function of magnitude and phase on every edge.
+
+    It starts small, so that an untrained block is little more than its interaction.
+
+    Args:
+        d_complex: channels D.
+        psi: unused, the edges have functions of their own; all kinds of mixing are built alike.
+        n_knots: knots of an edge's function.
+        low: first knot, in units of log r.
+        high: last knot, in units of log r.
+        n_harmonics: highest power of the phase; 0 for none.
+        gain: factor on the start.
+    """
+
+    def __init__(
+        self,
+        d_complex: int,
+        psi: Callable[..., Psi] = PolynomialPsi,
+        n_knots: int = 6,
+        low: float = -3.0,
+        high: float = 2.0,
+        n_harmonics: int = 0,
+        gain: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.edges = PolarKANLinear(d_complex, d_complex, n_knots, low, high, n_harmonics, gain=gain)
+
+    @complex_in_complex_out
+    def forward(self, z: Planes) -> Planes:
+        """Planes (..., D) to planes (..., D)."""
+        return self.edges(z)

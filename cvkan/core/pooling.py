@@ -1,8 +1,8 @@
-"""From tokens to one vector a sample: readout of real features, then a weighted mean over tokens.
+"""From tokens to one vector a sample: readout of real features, then a weighted mean over tokens or the loudest one.
 
 The readout comes first, so that magnitudes are averaged as magnitudes: averaging complex tokens of unrelated
 phases cancels them (spoken digits by a linear probe: 79.0 % from |mean z|, 88.0 % from mean |z|). Every pooling
-gives one weight a token and head, the same for both planes: separate weights would destroy the phase.
+treats both planes of a token alike, by one weight or one choice: separate ones would destroy the phase.
 
 Legend: B batch, N tokens, D complex channels, H heads.
 """
@@ -46,7 +46,7 @@ class Readout(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Base of all poolings: a weighted mean over the valid tokens.
+    """Base of all poolings, and of those that are a weighted mean over the valid tokens: these give ``weights``.
 
     Args:
         d_complex: complex channels D.
@@ -77,9 +77,7 @@ class Pooling(nn.Module):
             Tensor (B, F), F = D times the number of feature planes.
         """
         weights = self.weights(masked(z, mask), mask)
-        if mask is not None:
-            features = [x.masked_fill(~mask.bool().unsqueeze(-1), 0.0) for x in features]
-        return torch.cat([weighted_sum(weights, x).squeeze(1) for x in features], dim=-1)
+        return torch.cat([weighted_sum(weights, x).squeeze(1) for x in masked_features(features, mask)], dim=-1)
 
 
 class MeanPooling(Pooling):
@@ -123,6 +121,22 @@ class AttentionPooling(Pooling):
         return softmax_over_tokens(self.score(polar).to(t.dtype), mask)
 
 
+class MaxPooling(Pooling):
+    """A channel's features are those of the token where its |z| is greatest, the same token for all its planes.
+
+    Taking the greatest of each plane by itself would join numbers of different tokens to phases that none has.
+    Heads play no part: every channel chooses for itself. The gradient reaches the chosen tokens only; 0 where no
+    token is valid. Source: own choice, max pooling by magnitude.
+    """
+
+    def forward(self, z: Planes, features: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        r2 = squared_magnitude(masked(z, mask))
+        if mask is not None:
+            r2 = r2.masked_fill(~mask.bool().unsqueeze(-1), -1.0)  # below the floor of a silent valid token
+        loudest = r2.argmax(dim=1, keepdim=True)  # (B, 1, D)
+        return torch.cat([x.gather(1, loudest).squeeze(1) for x in masked_features(features, mask)], dim=-1)
+
+
 class NoPooling(Pooling):
     """Keeps the tokens: for one output a token."""
 
@@ -131,3 +145,11 @@ class NoPooling(Pooling):
     def forward(self, z: Planes, features: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Feature planes, each (B, N, D), side by side: (B, N, F)."""
         return torch.cat(features, dim=-1)
+
+
+def masked_features(features: list[Tensor], mask: Tensor | None) -> list[Tensor]:
+    """Feature planes, each (B, N, D), with 0 at padded tokens; mask (B, N), 1 = valid."""
+    if mask is None:
+        return features
+    padded = ~mask.bool().unsqueeze(-1)  # (B, N, 1)
+    return [x.masked_fill(padded, 0.0) for x in features]

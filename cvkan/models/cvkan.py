@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core.backbone import Block, LayerTrace, PolarBackbone
+from cvkan.core.linear import masked
 from cvkan.core.norm import SampleRMSNorm
 from cvkan.core.polar import Planes
 from cvkan.core.pooling import Pooling, Readout
@@ -93,7 +94,7 @@ class CVKAN(nn.Module):
     def tokens(self, x: Tensor, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:
         """Planes (B, N, D) as they enter the first layer, and the mask of the tokens (B, N)."""
         z, mask = self.embedding(x, mask)
-        return self.position(z), mask
+        return self.position(masked(z, mask)), mask
 
     def trace(self, x: Tensor, mask: Tensor | None = None) -> list[LayerTrace]:
         """Stream and token gains after every layer, for a batch (B, ...)."""

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from cvkan.core import aggregation as agg
 from cvkan.core.aggregation import Aggregation
+from cvkan.core.local import (
+    CausalFilterAggregation,
+    CausalMeanAggregation,
+    HierarchicalAggregation,
+    LocalAggregation,
+    LocalBoxAggregation,
+)
 from cvkan.core.norm import PreRMSNorm
+from cvkan.core.phase_attention import PhaseAttentionAggregation
 from cvkan.core.polarizing import PolarBlock
 from cvkan.core.univariate import PolynomialPsi
 
@@ -19,20 +28,34 @@ N_TOKENS, D = 6, 4
 GRID_2D = (2, 3)
 
 
-def sum_of_two(d_complex: int, n_heads: int, grid: tuple[int, ...]) -> Aggregation:
-    return agg.SumAggregation(d_complex, n_heads, grid, [agg.AgreementAggregation, local])
+def sum_of(*parts: Callable[..., Aggregation]) -> Callable[..., Aggregation]:
+    return partial(agg.SumAggregation, parts=parts)
 
 
-def local(d_complex: int, n_heads: int, grid: tuple[int, ...]) -> Aggregation:
-    return agg.LocalAggregation(d_complex, n_heads, grid, kernel_size=3)
-
-
-GLOBAL = {
+local = partial(LocalAggregation, kernel_size=3)
+# One context for all tokens.
+GLOBAL: dict[str, Callable[..., Aggregation]] = {
     "mean": agg.MeanAggregation,
     "magnitude": agg.MagnitudeAggregation,
+    "magnitude_weighted": agg.MagnitudeWeightedAggregation,
     "agreement": agg.AgreementAggregation,
 }
-AGGREGATIONS: dict[str, Callable[..., Aggregation]] = {**GLOBAL, "local": local, "agreement+local": sum_of_two}
+# No token hears of a later one.
+CAUSAL: dict[str, Callable[..., Aggregation]] = {
+    "causal": CausalMeanAggregation,
+    "causal_filter": partial(CausalFilterAggregation, kernel_size=3),
+    "causal+causal_filter": sum_of(CausalMeanAggregation, partial(CausalFilterAggregation, kernel_size=2)),
+    "phase_attention_causal": partial(PhaseAttentionAggregation, is_causal=True),
+}
+AGGREGATIONS: dict[str, Callable[..., Aggregation]] = {
+    **GLOBAL,
+    **CAUSAL,
+    "local": local,
+    "local_box": partial(LocalBoxAggregation, kernel_size=3),
+    "phase_attention": PhaseAttentionAggregation,
+    "hierarchical": partial(HierarchicalAggregation, group_sizes=[2, 2]),
+    "agreement+local": sum_of(agg.AgreementAggregation, local),
+}
 
 
 def gaussian(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:

@@ -16,9 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core import aggregation as agg
-from cvkan.core.norm import PreRMSNorm
+from cvkan.core.local import (
+    CausalFilterAggregation,
+    CausalMeanAggregation,
+    HierarchicalAggregation,
+    LocalAggregation,
+    LocalBoxAggregation,
+)
+from cvkan.core.norm import PreRMSNorm, StreamLogLayerNorm
+from cvkan.core.phase_attention import PhaseAttentionAggregation
 from cvkan.core.polarizing import Gate, PolarAct, PolarBlock
-from cvkan.core.pooling import AttentionPooling, MagnitudePooling, Pooling, Readout
+from cvkan.core.pooling import AttentionPooling, MagnitudePooling, MaxPooling, Pooling, Readout
 from cvkan.core.univariate import Harmonic, PolynomialPsi, RBFPsi
 
 EPS = 1e-3
@@ -80,11 +88,19 @@ def gate_logit(module: Gate, v: Tensor, a: Tensor) -> Tensor:
 
 
 def norm(module: nn.Module, z: Tensor) -> Tensor:
-    """A PreRMSNorm; any other norm is the identity."""
-    if not isinstance(module, PreRMSNorm):
-        return z
-    rows = [module.weight * token / torch.sqrt((token.abs() ** 2).mean() + EPS**2) for token in z]
-    return torch.stack(rows)
+    """A norm that looks at one token at a time; any other is the identity."""
+    if isinstance(module, PreRMSNorm):
+        rows = [module.weight * token / torch.sqrt((token.abs() ** 2).mean() + EPS**2) for token in z]
+        return torch.stack(rows)
+    if isinstance(module, StreamLogLayerNorm):
+        rows = []
+        for token in z:
+            s = torch.log(radius(token))
+            spread = torch.sqrt(((s - s.mean()) ** 2).mean() + module.eps)
+            log_r = module.weight * (s - s.mean()) / spread + module.bias
+            rows.append(torch.exp(log_r) * unit(token))
+        return torch.stack(rows)
+    return z
 
 
 def sample_rms(z: Tensor, valid: Tensor) -> Tensor:
@@ -140,23 +156,79 @@ def aggregate(module: nn.Module, v: Tensor, valid: Tensor) -> Tensor:
 
             context = weighted(v, valid, score, module.n_heads)
         return context
-    assert isinstance(module, agg.LocalAggregation)
-    return local(module, v, valid)
+    if isinstance(module, agg.MagnitudeWeightedAggregation):
+        loudness = radius(v[valid]).mean(dim=1, keepdim=True)
+        return (loudness / loudness.sum() * v[valid]).sum(dim=0, keepdim=True)
+    if isinstance(module, PhaseAttentionAggregation):
+        return phase_attention(module, v, valid)
+    if isinstance(module, HierarchicalAggregation):
+        return hierarchical(module, v, valid)
+    assert isinstance(
+        module, (LocalAggregation, LocalBoxAggregation, CausalMeanAggregation, CausalFilterAggregation)
+    ), f"no reference for {module}"
+    return torch.stack([local(module, t, v, valid) for t in range(len(v))])
 
 
-def local(module: agg.LocalAggregation, v: Tensor, valid: Tensor) -> Tensor:
-    rows, columns = (1, module.grid[0]) if len(module.grid) == 1 else module.grid
-    filters = torch.complex(module.weight_re, module.weight_im)[:, 0]  # (D, rows, columns)
-    middle_row, middle_column = filters.shape[1] // 2, filters.shape[2] // 2
-    out = []
-    for t in range(rows * columns):
-        value = torch.zeros_like(v[0])
-        for s in range(rows * columns):
-            i = s // columns - t // columns + middle_row
-            j = s % columns - t % columns + middle_column
-            if valid[s] and 0 <= i < filters.shape[1] and 0 <= j < filters.shape[2]:
-                value = value + filters[:, i, j] * v[s]
-        out.append(value)
+def place(grid: tuple[int, ...], t: int) -> tuple[int, int]:
+    """Row and column of token t."""
+    return (0, t) if len(grid) == 1 else divmod(t, grid[1])
+
+
+def local(module: nn.Module, t: int, v: Tensor, valid: Tensor) -> Tensor:
+    """Context (D,) of token t: what it hears of each valid token s, by where s stands from t."""
+    terms, silence = [], torch.zeros_like(v[0])
+    for s in [s for s in range(len(v)) if valid[s]]:
+        (row_t, column_t), (row_s, column_s) = place(module.grid, t), place(module.grid, s)
+        down, right = row_s - row_t, column_s - column_t
+        if isinstance(module, CausalMeanAggregation):
+            terms += [v[s]] if s <= t else []
+        elif isinstance(module, LocalBoxAggregation):
+            terms += [v[s]] if max(abs(down), abs(right)) <= module.kernel_size // 2 else []
+        else:
+            taps = torch.complex(module.weight_re, module.weight_im)[:, 0]  # (D, rows, columns)
+            n_rows, n_columns = taps.shape[1:]
+            own_column = n_columns - 1 if isinstance(module, CausalFilterAggregation) else n_columns // 2
+            i, j = n_rows // 2 + down, own_column + right
+            terms += [taps[:, i, j] * v[s]] if 0 <= i < n_rows and 0 <= j < n_columns else []
+    total = sum(terms, silence)
+    is_mean = isinstance(module, (CausalMeanAggregation, LocalBoxAggregation))
+    return total / len(terms) if is_mean and terms else total
+
+
+def phase_attention(module: PhaseAttentionAggregation, v: Tensor, valid: Tensor) -> Tensor:
+    v = torch.where(valid[:, None], v, 0)  # a padded token asks with 0
+    q, k = linear(module.query, v), linear(module.key, v)
+    out = torch.zeros_like(v)
+    for t in range(len(v)):
+        tokens = [s for s in range(len(v)) if valid[s] and (s <= t or not module.causal)]
+        for channels in heads(v.shape[1], module.n_heads):
+            scores = [sum((q[t, d] * k[s, d].conj()).real for d in channels) / len(channels) ** 0.5 for s in tokens]
+            for d in channels:
+                weights = softmax(scores) if tokens else []
+                out[t, d] = sum(w * v[s, d] for w, s in zip(weights, tokens, strict=True))
+    return out
+
+
+def hierarchical(module: HierarchicalAggregation, v: Tensor, valid: Tensor) -> Tensor:
+    cells = {place(module.grid, t): v[t] for t in range(len(v)) if valid[t]}
+    out = [torch.zeros_like(v[0]) for _ in v]
+    edge = 1
+    for level, score in enumerate(module.scores):
+        n_columns = module.column_sizes[-1 - level]
+        n_rows = 1 if len(module.grid) == 1 else n_columns
+        members: dict[tuple[int, int], list[Tensor]] = {}
+        for (row, column), value in cells.items():
+            members.setdefault((row // n_rows, column // n_columns), []).append(value)
+        cells = {}
+        for group, values in members.items():
+            z = torch.stack(values)
+            everyone = torch.ones(len(z), dtype=torch.bool)
+            cells[group] = weighted(z, everyone, magnitude_score(score, z), module.n_heads)[0]
+        edge *= n_columns
+        weight = torch.complex(module.level_re[level], module.level_im[level])
+        for t in range(len(v)):
+            row, column = place(module.grid, t)
+            out[t] = out[t] + weight * cells.get((row // edge, column // edge), torch.zeros_like(v[0]))
     return torch.stack(out)
 
 
@@ -185,6 +257,10 @@ def readout(module: Readout, z: Tensor) -> list[Tensor]:
 
 def pool(module: Pooling, z: Tensor, features: list[Tensor], valid: Tensor) -> Tensor:
     """(F,) from z (N, D) and feature planes (N, D)."""
+    if isinstance(module, MaxPooling):
+        tokens = [t for t in range(len(z)) if valid[t]]
+        loudest = [max(tokens, key=lambda t, d=d: float(z[t, d].detach().abs())) for d in range(z.shape[1])]
+        return torch.stack([plane[t, d] for plane in features for d, t in enumerate(loudest)])
     if isinstance(module, MagnitudePooling):
         score = magnitude_score(module.score, z)
     elif isinstance(module, AttentionPooling):

@@ -5,7 +5,19 @@ import cmath
 import pytest
 import reference
 import torch
-from cases import AGGREGATIONS, GLOBAL, GRID_2D, N_TOKENS, D, assert_same, gaussian, local, perturbed, planes_of
+from cases import (
+    AGGREGATIONS,
+    CAUSAL,
+    GLOBAL,
+    N_TOKENS,
+    D,
+    assert_same,
+    gaussian,
+    local,
+    make_block,
+    perturbed,
+    planes_of,
+)
 from cases import ragged_mask as ragged
 from torch import Tensor
 
@@ -27,18 +39,6 @@ def context(module: agg.Aggregation, z: Tensor, mask: Tensor | None = None) -> T
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_context_equals_the_reference(name: str, n_heads: int, mask: Tensor | None) -> None:
     module = build(name, n_heads)
-    assert_same(
-        lambda planes: module(planes, mask),
-        lambda z: reference.batch(lambda v, valid: reference.aggregate(module, v, valid), z, mask),
-        gaussian(3, N_TOKENS, D),
-        module,
-    )
-
-
-@pytest.mark.parametrize("mask", [None, ragged()], ids=["full", "ragged"])
-@pytest.mark.parametrize("kernel_size", [1, 3, 5])
-def test_local_on_a_grid_equals_the_reference(kernel_size: int, mask: Tensor | None) -> None:
-    module = perturbed(agg.LocalAggregation(D, 2, GRID_2D, kernel_size))
     assert_same(
         lambda planes: module(planes, mask),
         lambda z: reference.batch(lambda v, valid: reference.aggregate(module, v, valid), z, mask),
@@ -121,21 +121,6 @@ def test_phase_function_of_the_magnitude_score_breaks_that_symmetry() -> None:
     assert not torch.allclose(context(module, turn * z), turn * context(module, z), atol=1e-2)
 
 
-@pytest.mark.parametrize("grid", [(N_TOKENS,), GRID_2D])
-@pytest.mark.parametrize("kernel_size", [1, 3])
-def test_local_reaches_exactly_its_kernel(grid: tuple[int, ...], kernel_size: int) -> None:
-    module = perturbed(agg.LocalAggregation(D, 1, grid, kernel_size))
-    reach = torch.autograd.functional.jacobian(
-        lambda re: module((re, torch.zeros_like(re)))[0], torch.randn(1, N_TOKENS, D, dtype=torch.float64)
-    )[0, :, :, 0]  # (N, D, N, D)
-    reached = reach.abs().amax(dim=(1, 3)) > 0
-    place = torch.cartesian_prod(*(torch.arange(n) for n in grid)).view(N_TOKENS, -1)
-    distance = (place[:, None] - place[None]).abs().amax(-1)
-    assert torch.equal(reached, distance <= kernel_size // 2)
-    across = reach.abs().sum(dim=(0, 2))  # (D, D): each channel by itself
-    assert torch.equal(across > 0, torch.eye(D, dtype=torch.bool))
-
-
 @pytest.mark.parametrize("name", ["magnitude", "agreement"])
 def test_heads_do_not_hear_each_other(name: str) -> None:
     module, z = build(name, n_heads=2), gaussian(2, N_TOKENS, D)
@@ -161,11 +146,17 @@ def test_magnitude_starts_by_weighing_louder_tokens_more() -> None:
     torch.testing.assert_close(context(module, z)[0, 0, 0], torch.complex(1 - loud, 3 * loud), rtol=1e-5, atol=1e-6)
 
 
-def test_local_starts_as_a_low_pass_of_gain_one() -> None:
-    for grid in ((9,), (9, 9)):
-        module = agg.LocalAggregation(2, 1, grid, kernel_size=5)
-        torch.testing.assert_close(module.weight_re.sum(dim=(1, 2, 3)), torch.ones(2))
-        assert module.weight_re.flatten(1).argmax(dim=1).tolist() == [module.weight_re[0].numel() // 2] * 2
+def test_magnitude_weighted_weighs_in_proportion_to_magnitude() -> None:
+    z = torch.ones(1, 3, D, dtype=torch.complex128)
+    z[0, 1], z[0, 2] = 3j, -2.0  # weights 1/6, 3/6, 2/6
+    module = agg.MagnitudeWeightedAggregation(D, 1, (3,))
+    expected = torch.full((1, 1, D), (1 + 3 * 3j - 2 * 2) / 6, dtype=torch.complex128)
+    torch.testing.assert_close(context(module, z), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_magnitude_weighted_does_not_see_the_scale_of_its_input() -> None:
+    module, z = build("magnitude_weighted"), gaussian(2, N_TOKENS, D)
+    torch.testing.assert_close(context(module, 100 * z), 100 * context(module, z), rtol=1e-4, atol=1e-4)
 
 
 def test_sum_of_parts_is_the_sum_of_their_contexts() -> None:
@@ -174,6 +165,100 @@ def test_sum_of_parts_is_the_sum_of_their_contexts() -> None:
     first, second = (context(part, z) for part in module.parts)
     assert (first.shape[1], second.shape[1]) == (1, N_TOKENS)
     torch.testing.assert_close(context(module, z), first + second, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("parts", [("mean", "causal"), ("causal_filter", "local"), ("phase_attention", "causal")])
+def test_a_sum_of_causal_and_other_parts_is_refused(parts: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"and .*: some are causal and some are not"):
+        agg.SumAggregation(D, 2, (N_TOKENS,), [AGGREGATIONS[name] for name in parts])
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_causal_is_what_the_sums_and_blocks_are_told(name: str) -> None:
+    assert build(name).causal == (name in CAUSAL)
+    assert make_block(name).causal == (name in CAUSAL)
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_samples_without_a_valid_token_give_zero_and_finite_gradients(name: str) -> None:
+    module, mask = build(name), torch.zeros(2, N_TOKENS, dtype=torch.bool)
+    mask[0] = True
+    planes = [plane.requires_grad_() for plane in planes_of(gaussian(2, N_TOKENS, D))]
+    out = module(tuple(planes), mask)
+    assert all(plane[1].abs().max() == 0 and plane[0].abs().max() > 0 for plane in out)
+    for gradient in torch.autograd.grad(out[0].sum() + out[1].sum(), [*planes, *module.parameters()]):
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_silence_gives_zero_and_finite_gradients(name: str) -> None:
+    module = build(name).float()
+    planes = [torch.zeros(2, N_TOKENS, D, requires_grad=True) for _ in range(2)]
+    out = module(tuple(planes))
+    assert all(plane.abs().max() == 0 for plane in out)
+    for gradient in torch.autograd.grad(out[0].sum() + out[1].sum(), [*planes, *module.parameters()]):
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("mask", [None, ragged(3, 9)], ids=["full", "ragged"])
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_any_number_of_tokens_is_taken_whatever_the_layout_was(name: str, mask: Tensor | None) -> None:
+    module, longer, z = build(name), build(name, grid=(9,)), gaussian(3, 9, D)
+    longer.load_state_dict(module.state_dict())
+    assert torch.equal(context(module, z, mask), context(longer, z, mask))
+    assert torch.equal(context(longer, z[:, :1]), context(module, z[:, :1]))
+
+
+@pytest.mark.parametrize("mask", [None, ragged(3)], ids=["full", "ragged"])
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_autocast_stays_near_float32(name: str, mask: Tensor | None) -> None:
+    module, planes = build(name).float(), planes_of(gaussian(3, N_TOKENS, D).to(torch.complex64))
+    full = torch.complex(*module(planes, mask))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = torch.complex(*(plane.float() for plane in module(planes, mask)))
+    assert (half - full).abs().mean() / full.abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("name", ["mean", "magnitude_weighted", "local_box", "causal", "hierarchical"])
+def test_sums_of_half_precision_values_run_in_float32(name: str) -> None:
+    module = build(name, grid=(512,)).float()
+    planes = tuple((1 + 0.01 * plane).bfloat16() for plane in planes_of(gaussian(1, 512, D)))
+    half, full = module(planes), module(tuple(plane.float() for plane in planes))
+    assert all(plane.dtype == torch.float32 for plane in half)
+    torch.testing.assert_close(half, full, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("per_token", [True, False])
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_blocks_take_shared_and_own_contexts_in_both_interactions(name: str, per_token: bool) -> None:
+    block, z = perturbed(make_block(name, per_token=per_token)), gaussian(3, N_TOKENS, D)
+    leaves = [plane.requires_grad_() for plane in planes_of(z)]
+    out = block(tuple(leaves), ragged())
+    assert out[0].shape == (3, N_TOKENS, D)
+    for parameter, gradient in zip(
+        [name for name, _ in block.named_parameters()],
+        torch.autograd.grad(out[0].sum() + out[1].square().sum(), list(block.parameters())),
+        strict=True,
+    ):
+        assert gradient.isfinite().all(), parameter
+        assert gradient.abs().max() > 0, parameter
+    if name in GLOBAL:  # the context of every token by itself is the one context
+        shared = block.aggregation.forward
+        block.aggregation.forward = lambda v, mask: tuple(x.expand(-1, N_TOKENS, -1) for x in shared(v, mask))
+        torch.testing.assert_close(block(tuple(leaves), ragged()), out, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_compiled_without_breaks_for_any_batch_and_length(name: str) -> None:
+    torch._dynamo.reset()
+    module = build(name).float()
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
+    for n_batch, n_tokens in ((3, N_TOKENS), (4, 9), (2, 11)):
+        z, mask = gaussian(n_batch, n_tokens, D).to(torch.complex64), ragged(n_batch, n_tokens)
+        with torch.compiler.set_stance("fail_on_recompile" if n_tokens == 11 else "default"):
+            actual = torch.complex(*compiled(planes_of(z), mask))
+        torch.testing.assert_close(actual, context(module, z, mask), rtol=1e-5, atol=1e-5)
 
 
 def test_agreement_of_shared_and_own_contexts_is_one_formula() -> None:
@@ -188,9 +273,6 @@ def test_agreement_of_shared_and_own_contexts_is_one_formula() -> None:
     [
         (lambda: agg.MeanAggregation(6, 4, (3,)), "n_heads must divide d_complex, got n_heads=4 and d_complex=6"),
         (lambda: agg.AgreementAggregation(4, 1, (3,), n_passes=0), "n_passes must be at least 1, got 0"),
-        (lambda: agg.LocalAggregation(4, 1, (3,), kernel_size=4), "kernel_size must be odd and positive, got 4"),
-        (lambda: agg.LocalAggregation(4, 1, (3,), kernel_size=-1), "kernel_size must be odd and positive, got -1"),
-        (lambda: agg.LocalAggregation(4, 1, (2, 2, 2)), r"on a line or a grid, got the layout \(2, 2, 2\)"),
         (lambda: agg.SumAggregation(4, 1, (3,), []), "at least one part"),
         (lambda: agg.SumAggregation(4, 3, (3,), [local]), "n_heads must divide"),
     ],

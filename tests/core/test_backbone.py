@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cvkan.core import aggregation as agg
 from cvkan.core import fused
 from cvkan.core.backbone import PolarBackbone
+from cvkan.core.local import LocalAggregation
 from cvkan.core.norm import NoNorm, PreRMSNorm
 from cvkan.core.polarizing import PolarBlock
 from cvkan.core.univariate import PolynomialPsi, RBFPsi
@@ -168,7 +168,7 @@ def test_real_input_is_refused_and_complex_input_comes_back_complex() -> None:
 
 def test_layout_reaches_the_aggregations() -> None:
     def block(**sizes: object) -> nn.Module:
-        return PolarBlock(**sizes, aggregations={"local": agg.LocalAggregation})
+        return PolarBlock(**sizes, aggregations={"local": LocalAggregation})
 
     flat, square = (PolarBackbone(D, 1, 1, grid, block).blocks[0].aggregation.parts[0] for grid in ((6,), GRID_2D))
     assert (flat.weight_re.shape[-2:], square.weight_re.shape[-2:]) == ((1, 7), (7, 7))

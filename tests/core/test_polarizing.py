@@ -11,7 +11,8 @@ from cases import ragged_mask as ragged
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
-from cvkan.core.aggregation import LocalAggregation, MeanAggregation
+from cvkan.core.aggregation import MeanAggregation
+from cvkan.core.local import LocalAggregation
 from cvkan.core.norm import NoNorm
 from cvkan.core.polar import polar_coordinates, relative_phase
 from cvkan.core.polarizing import ChannelMixing, Gate, PolarAct

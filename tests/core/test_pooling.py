@@ -7,9 +7,18 @@ from cases import N_TOKENS, D, assert_same, gaussian, perturbed, planes_of
 from cases import ragged_mask as ragged
 from torch import Tensor
 
-from cvkan.core.pooling import AttentionPooling, MagnitudePooling, MeanPooling, NoPooling, Pooling, Readout
+from cvkan.core.pooling import (
+    AttentionPooling,
+    MagnitudePooling,
+    MaxPooling,
+    MeanPooling,
+    NoPooling,
+    Pooling,
+    Readout,
+)
 
-POOLINGS = {"mean": MeanPooling, "magnitude": MagnitudePooling, "attention": AttentionPooling}
+WEIGHTED = {"mean": MeanPooling, "magnitude": MagnitudePooling, "attention": AttentionPooling}
+POOLINGS = {**WEIGHTED, "max": MaxPooling}
 
 
 @pytest.mark.parametrize("mask", [None, ragged()], ids=["full", "ragged"])
@@ -38,16 +47,15 @@ def test_padded_tokens_change_nothing(name: str, poison: float) -> None:
     dirty[~mask] = complex(poison, poison)
     results = []
     for x in (z, dirty):
-        planes = planes_of(x)
+        planes = tuple(plane.requires_grad_() for plane in planes_of(x))
         out = module(planes, list(planes), mask)
-        results.append(
-            [out, *(torch.autograd.grad(out.square().sum(), list(module.parameters())) if name != "mean" else ())]
-        )
+        results.append([out, *torch.autograd.grad(out.square().sum(), [*planes, *module.parameters()])])
     for clean, other in zip(*results, strict=True):
         assert torch.equal(clean, other)
+        assert clean.isfinite().all()
 
 
-@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize("name", WEIGHTED)
 def test_weights_sum_to_one_over_valid_tokens_and_ignore_other_samples(name: str) -> None:
     module, mask, z = perturbed(POOLINGS[name](D, 2)), ragged(), gaussian(3, N_TOKENS, D)
     weights = module.weights(planes_of(z), mask)
@@ -63,6 +71,46 @@ def test_magnitude_pooling_starts_by_weighing_louder_tokens_more() -> None:
     z[0, 1] = 3j
     weights = MagnitudePooling(D, 1)(planes_of(z), [torch.eye(3)[None, :, :].repeat(1, 1, 2)[..., :D]])[0]
     assert weights[1] > 2 * weights[0]
+
+
+def test_max_takes_all_planes_of_the_loudest_token_of_each_channel() -> None:
+    z = torch.tensor([[[1, 2j], [-3, 1j], [2j, -1]]], dtype=torch.complex128)  # (1, 3, 2): tokens 1 and 0 are loudest
+    planes = planes_of(z)
+    for n_heads in (1, 2):
+        pooled = MaxPooling(2, n_heads)(planes, list(planes))
+        assert pooled.tolist() == [[-3, 0, 0, 2]]  # the planes' own greatest, re 2 and im 2, are of other tokens
+    mask = torch.tensor([[True, False, True]])
+    assert MaxPooling(2, 1)(planes, list(planes), mask).tolist() == [[0, 0, 2, 2]]
+
+
+def test_max_of_silent_valid_tokens_is_not_a_padded_one() -> None:
+    planes = (torch.zeros(1, 3, D), torch.zeros(1, 3, D))
+    counts = torch.arange(3.0)[None, :, None].expand(1, 3, D)
+    mask = torch.tensor([[False, False, True]])
+    assert MaxPooling(D, 1)(planes, [counts], mask).tolist() == [[2.0] * D]
+    nothing = torch.zeros(1, 3, dtype=torch.bool)
+    assert MaxPooling(D, 1)(planes, [counts + torch.nan], nothing).tolist() == [[0.0] * D]
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_order_of_tokens_does_not_matter(name: str) -> None:
+    module, order = perturbed(POOLINGS[name](D, 2)), torch.tensor([3, 0, 5, 1, 4, 2])
+    z = planes_of(gaussian(2, N_TOKENS, D))
+    turned = tuple(plane[:, order] for plane in z)
+    torch.testing.assert_close(module(turned, list(turned)), module(z, list(z)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", POOLINGS)
+def test_compiled_without_breaks_for_any_batch_and_length(name: str) -> None:
+    torch._dynamo.reset()
+    module = perturbed(POOLINGS[name](D, 2)).float()
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
+    for n_batch, n_tokens in ((3, N_TOKENS), (4, 9), (2, 11)):
+        planes, mask = planes_of(gaussian(n_batch, n_tokens, D).to(torch.complex64)), ragged(n_batch, n_tokens)
+        with torch.compiler.set_stance("fail_on_recompile" if n_tokens == 11 else "default"):
+            actual = compiled(planes, list(planes), mask)
+        torch.testing.assert_close(actual, module(planes, list(planes), mask), rtol=1e-5, atol=1e-5)
 
 
 def test_no_pooling_keeps_the_tokens() -> None:
