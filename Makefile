@@ -6,7 +6,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip inst
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast lint bench clean
+.PHONY: help setup train test test-fast lint bench finding clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ lint: $(INSTALLED) ## ruff and mypy
 
 bench: $(INSTALLED) ## measure speed; writes benchmark/
 	$(BIN)/cvkan-bench suite=core
+
+finding: $(INSTALLED) ## add a finding to the research log: make finding ARGS="--help"
+	@$(BIN)/python scripts/log_finding.py $(ARGS)
 
 clean: ## remove the environment and everything generated but runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmark

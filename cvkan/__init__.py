@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 # What a type checker sees of the names that _EXPORTS imports late; a test compares the two.
 if TYPE_CHECKING:
+    from cvkan.analysis.polarization import Polarization as Polarization
+    from cvkan.analysis.polarization import Traceable as Traceable
+    from cvkan.analysis.polarization import polarization as polarization
     from cvkan.core.aggregation import Aggregation as Aggregation
     from cvkan.core.aggregation import AgreementAggregation as AgreementAggregation
     from cvkan.core.aggregation import MagnitudeAggregation as MagnitudeAggregation
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from cvkan.core.classic import SharedPsi as SharedPsi
     from cvkan.core.edge import Edge as Edge
     from cvkan.core.edge import PolarKANLinear as PolarKANLinear
+    from cvkan.core.free_linear import FreeLinear as FreeLinear
     from cvkan.core.heads import EmergentHeads as EmergentHeads
     from cvkan.core.heads import FactoredHeads as FactoredHeads
     from cvkan.core.heads import Heads as Heads
@@ -102,6 +106,7 @@ except PackageNotFoundError:  # a bare source tree on the path
     __version__ = "0+unknown"
 
 _EXPORTS = {
+    "cvkan.analysis.polarization": ("Polarization", "Traceable", "polarization"),
     "cvkan.core.aggregation": (
         "Aggregation",
         "AgreementAggregation",
@@ -114,6 +119,7 @@ _EXPORTS = {
     "cvkan.core.centering": ("Centering", "NoCentering", "SampleCentering", "TokenCentering"),
     "cvkan.core.classic": ("ClassicBlock", "MLPPsi", "SharedPsi"),
     "cvkan.core.edge": ("Edge", "PolarKANLinear"),
+    "cvkan.core.free_linear": ("FreeLinear",),
     "cvkan.core.heads": ("EmergentHeads", "FactoredHeads", "Heads", "OffsetHeads"),
     "cvkan.core.linear": ("ComplexLinear",),
     "cvkan.core.local": (

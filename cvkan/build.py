@@ -44,8 +44,27 @@ def build_model(cfg: DictConfig, spec: Spec) -> nn.Module:
     compile_model = cfg.model.compile
     model: nn.Module = _instantiate(cfg, "model", without=("compile",), spec=spec)
     if compile_model:
-        model.compile()
+        compile_in_place(model)
     return model
+
+
+def compile_in_place(model: nn.Module) -> None:
+    """Have calls of a model ``(x, mask)`` compiled, to one graph that takes batches of any size above 1.
+
+    The number of samples alone is marked as varying: last batches and test batches then cost no further compilation,
+    and convolutions keep images of known size. ``dynamic=True`` would mark all sizes, which fails on them in torch 2.11.
+    """
+    model.compile(fullgraph=True)
+    compiled = model._compiled_call_impl
+    assert compiled is not None
+
+    def call(x: torch.Tensor, mask: torch.Tensor | None = None, **options: Any) -> Any:
+        for tensor in (x, mask):
+            if tensor is not None:
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return compiled(x, mask, **options)
+
+    model._compiled_call_impl = call
 
 
 def build_task(cfg: DictConfig, data: DataModule) -> Task:
@@ -57,6 +76,7 @@ def build_task(cfg: DictConfig, data: DataModule) -> Task:
         model=build_model(cfg, data.spec),
         loss=_instantiate(cfg, "loss"),
         augment=data.augment,
+        regularizers={name: _instantiate(cfg, f"regularizer.{name}") for name in cfg.regularizer},
         **_optimization(cfg),
     )
 

@@ -15,7 +15,7 @@ from cvkan.run_directory import RunDirectory
 from cvkan.tasks.base import Task
 
 # The picture named under the result table: the first of these that the run made.
-HEADLINE_PLOTS = ("polarization", "confusion_matrix", "curves")
+HEADLINE_PLOTS = ("polarization", "polarization_layers", "confusion_matrix", "curves")
 
 
 def write(run: RunDirectory, task: Task) -> None:

@@ -1,11 +1,21 @@
-"""Learning-rate schedules over the whole run, stepped once a batch; built as ``schedule(optimizer, total_steps)``."""
+"""Learning-rate schedules, built as ``schedule(optimizer, total_steps)``.
+
+They are stepped once a batch; one with a ``monitor`` is stepped with that metric once a validation.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingWarmRestarts,
+    LambdaLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, warmup_fraction: float, final_fraction: float) -> LRScheduler:
@@ -46,3 +56,80 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup_fraction: float, final
 def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
     """The optimizer's own rate throughout."""
     return LambdaLR(optimizer, lambda step: 1.0)
+
+
+def warm_restarts(
+    optimizer: Optimizer, total_steps: int, n_cycles: int, cycle_mult: int, final_fraction: float
+) -> LRScheduler:
+    """Half a cosine down to ``final_fraction`` of the rate, then again from the top.
+
+    The first cycle lasts ``total_steps / (1 + m + ... + m^(n - 1))`` steps, rounded up, with ``n`` cycles that grow by
+    ``m``: the run ends at the bottom of the last one, never just after a restart.
+
+    Args:
+        optimizer: its learning rate is the top of every cycle, the same for all groups.
+        total_steps: optimizer steps of the whole run.
+        n_cycles: cycles in the run, at least 1.
+        cycle_mult: length of a cycle over that of the one before, at least 1.
+        final_fraction: lowest rate over highest rate.
+
+    Raises:
+        ValueError: a number of cycles or a growth below 1.
+
+    Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, equation 5.
+    """
+    for name, value in {"n_cycles": n_cycles, "cycle_mult": cycle_mult}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}; set {name}=1 for the shortest choice")
+    first = math.ceil(total_steps / sum(cycle_mult**k for k in range(n_cycles)))
+    lowest = final_fraction * min(group["lr"] for group in optimizer.param_groups)
+    return CosineAnnealingWarmRestarts(optimizer, T_0=max(first, 1), T_mult=cycle_mult, eta_min=lowest)
+
+
+class Plateau(ReduceLROnPlateau):
+    """The optimizer's rate, multiplied by ``factor`` whenever the metric has stopped improving.
+
+    Args:
+        optimizer: its learning rate is the first.
+        total_steps: without effect; the schedule follows the metric.
+        monitor: the metric, e.g. ``"val/accuracy"``.
+        mode: ``"max"`` or ``"min"``, the direction that is better.
+        factor: new rate over old rate, between 0 and 1.
+        patience: validations without improvement that are borne; the next one lowers the rate.
+        threshold: smallest difference that counts as an improvement. It is absolute, for a relative one is wrong for
+            metrics below zero.
+        final_fraction: lowest rate over first rate.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: torch's ``ReduceLROnPlateau``.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_steps: int,
+        monitor: str,
+        mode: Literal["min", "max"],
+        factor: float,
+        patience: int,
+        threshold: float,
+        final_fraction: float,
+    ) -> None:
+        if not 0 < factor < 1:
+            raise ValueError(f"factor must lie between 0 and 1, got {factor}; set factor=0.5, for example")
+        if patience < 0:
+            raise ValueError(f"patience must not be negative, got {patience}; set patience=0 to wait for nothing")
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode must be min or max, got {mode!r}; set the direction that is better")
+        self.monitor = monitor
+        super().__init__(
+            optimizer,
+            mode=mode,
+            factor=factor,
+            patience=patience,
+            threshold=threshold,
+            threshold_mode="abs",
+            min_lr=[final_fraction * group["lr"] for group in optimizer.param_groups],
+        )

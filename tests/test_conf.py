@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cvkan import build
 from cvkan.cli import resolvers
-from cvkan.core.aggregation import LocalAggregation
+from cvkan.core.local import LocalAggregation
 from cvkan.core.norm import PreRMSNorm
 from cvkan.core.pooling import AttentionPooling
 from cvkan.domains.datamodule import DataModule
@@ -37,13 +37,15 @@ SUPPLIED = {
     "centering": {"causal"},
     "embedding": {"spec", "d_complex"},
     "heads": {"d_complex", "n_heads"},
+    "linear": {"d_in", "d_out"},
     "model": {"spec"},
     "norm": {"d_complex"},
+    "optimizer": {"params"},
     "pooling": {"d_complex", "n_heads"},
     "position": {"d_complex", "grid"},
     "psi": {"d_complex"},
     "scheduler": {"optimizer", "total_steps"},
-    "task": {"spec", "model", "loss", "optimizer", "scheduler", "augment"},
+    "task": {"spec", "model", "loss", "optimizer", "scheduler", "augment", "regularizers"},
 }
 # Keys that are read beside the constructor.
 READ_BY_BUILD = {"model": {"compile"}}
@@ -192,7 +194,16 @@ def test_every_domain_trains_with_every_pooling_and_norm(
         *(("synthetic", [f"aggregation={name}"]) for name in ("mean", "magnitude", "agreement", "local")),
         ("audio", ["aggregation=[mean,local]"]),
         ("image", ["aggregation=agreement"]),
-        *(("image", [f"psi={name}"]) for name in CHOICES["psi"]),
+        *(("image", [f"psi={name}"]) for name in ("poly", "rbf")),
+        *(("image", ["block=classic", f"psi={name}"]) for name in ("mlp", "shared")),
+        ("image", ["block=classic", "interaction=broadcast"]),
+        ("image", ["interaction=broadcast"]),
+        ("image", ["block=polar_edge"]),
+        *(("image", [f"position={name}"]) for name in CHOICES["position"]),
+        *(("image", [f"heads={name}"]) for name in CHOICES["heads"]),
+        ("image", ["linear=free"]),
+        *(("image", [f"centering={name}"]) for name in CHOICES["centering"]),
+        *(("image", [f"regularizer={name}"]) for name in CHOICES["regularizer"]),
         *(("synthetic", [f"optimizer={name}"]) for name in CHOICES["optimizer"]),
         *(("synthetic", [f"scheduler={name}"]) for name in CHOICES["scheduler"]),
         ("image", ["embedding=patch"]),
@@ -263,7 +274,7 @@ def test_options_of_data_optimizer_and_scheduler_arrive() -> None:
 
 def test_callbacks_and_loggers_are_built(tmp_path: Path) -> None:
     names = [type(callback).__name__ for callback in build.build_callbacks(composed("callbacks=ema"))]
-    assert names == ["LearningRateMonitor", "EarlyStopping", "EMAWeightAveraging"]
+    assert names == ["LearningRateMonitor", "EarlyStopping", "PolarizationMonitor", "EMAWeightAveraging"]
     assert build.build_loggers(composed()) == []
     (logger,) = build.build_loggers(composed("logger=tensorboard", f"output_dir={tmp_path}"))
     assert Path(logger.log_dir) == tmp_path / "tensorboard"

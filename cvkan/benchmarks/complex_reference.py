@@ -22,7 +22,7 @@ from cvkan.core.local import LocalAggregation
 from cvkan.core.norm import NoNorm, PreRMSNorm
 from cvkan.core.polar import EPS
 from cvkan.core.polarizing import ChannelMixing, Gate, PolarAct, PolarBlock
-from cvkan.core.univariate import Harmonic, PolynomialPsi
+from cvkan.core.univariate import UNIT, Harmonic, PolynomialPsi
 from cvkan.errors import UserError
 
 
@@ -49,14 +49,21 @@ class ComplexPolarBlock(nn.Module):
             (block.centering, NoCentering, "centering=none"),
             (block.stream_norm, NoNorm, "norm=pre_rms"),
             (block.mixing, ChannelMixing, "block=polar"),
+            (block.value, ComplexLinear, "linear=complex"),
         ):
             if type(part) is not wanted:
                 raise unknown(part, choice)
         mixing = cast(ChannelMixing, block.mixing)
         self.n_heads = block.n_heads
         self.interaction_norm, self.mixing_norm = Norm(block.interaction_norm), Norm(block.mixing_norm)
-        self.value, self.interaction_out = Linear(block.value), Linear(block.interaction_out)
-        self.mixing_in, self.mixing_out = Linear(mixing.linear_in), Linear(mixing.linear_out)
+        self.value, self.interaction_out = (
+            Linear(cast(ComplexLinear, block.value)),
+            Linear(cast(ComplexLinear, block.interaction_out)),
+        )
+        self.mixing_in, self.mixing_out = (
+            Linear(cast(ComplexLinear, mixing.linear_in)),
+            Linear(cast(ComplexLinear, mixing.linear_out)),
+        )
         self.aggregations = nn.ModuleList(twin_of(part) for part in block.aggregation.parts)
         self.gate_token, self.gate_context = GateLogit(block.gate_token), GateLogit(block.gate_context)
         self.agreement_gain = copy(block.agreement_gain)
@@ -116,7 +123,7 @@ class Polynomial(nn.Module):
         self.coefficients = copy(psi.coefficients)
 
     def forward(self, t: Tensor) -> Tensor:
-        *lower, last = self.coefficients.unbind()
+        *lower, last = (UNIT * self.coefficients).unbind()
         value = last * t
         for coefficient in reversed(lower):
             value = (value + coefficient) * t
@@ -131,7 +138,7 @@ class Fourier(nn.Module):
         self.weights = joined(phi.cosines, -phi.sines)
 
     def forward(self, u: Tensor) -> Tensor:
-        *lower, last = self.weights.unbind()
+        *lower, last = (UNIT * self.weights).unbind()
         value = last * u
         for weight in reversed(lower):
             value = (value + weight) * u

@@ -19,7 +19,9 @@ class Divergence(pl.Callback):
     """Raise :class:`~cvkan.errors.DivergedError` before an optimizer step that would spoil the weights.
 
     One check a step: the norm of all gradients and the loss, fused, read once from the device. A loss scaler
-    (``precision=16-mixed``) skips steps with infinite gradients by itself, so there only the loss counts.
+    (``precision=16-mixed``) skips steps whose gradients overflow and halves its scale, from 65536 at the start, which
+    is no divergence. Gradients that are not finite at a scale of 1 or less overflow by themselves: those are, after
+    at most 17 skipped steps in a row. No step that spoils the weights is taken in either case.
 
     Args:
         last: path of the run's ``last.ckpt``, named in the error if it exists.
@@ -38,14 +40,15 @@ class Divergence(pl.Callback):
         self._batch, self._batch_idx = batch, batch_idx
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        if not _has_scaler(trainer):  # a scaled loss may overflow where the loss does not
+        if _scaler(trainer) is None:  # a scaled loss may overflow where the loss does not
             self._losses.append(loss.detach())
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         losses, self._losses = self._losses, []
-        if _has_scaler(trainer):
+        scaler = _scaler(trainer)
+        if scaler is not None and scaler.get_scale() > 1:
             return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -55,13 +58,14 @@ class Divergence(pl.Callback):
         if bad_loss is None:
             if all(_finite(gradient) for gradient in gradients):
                 return  # large gradients: only the sum of their squares has overflowed
-            self._raise(trainer, f"a gradient is not finite, first in {_first_bad_gradient(pl_module)}")
+            at = "" if scaler is None else f" at a loss scale of {scaler.get_scale():g}"
+            self._raise(trainer, f"a gradient is not finite{at}, first in {_first_bad_gradient(pl_module)}")
         self._raise(trainer, f"the loss is {bad_loss}, {self._origin(pl_module)}")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if _has_scaler(trainer) and not math.isfinite(loss := float(outputs["loss"])):
+        if _scaler(trainer) is not None and not math.isfinite(loss := float(outputs["loss"])):
             self._raise(trainer, f"the loss is {loss}, {self._origin(pl_module)}")
         self._batch = None
 
@@ -99,9 +103,9 @@ class Divergence(pl.Callback):
         return found[0] if found else f"gradients first in {_first_bad_gradient(pl_module)}"
 
 
-def _has_scaler(trainer: pl.Trainer) -> bool:
+def _scaler(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
     plugin = trainer.precision_plugin
-    return isinstance(plugin, MixedPrecision) and plugin.scaler is not None
+    return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
 
 def _finite(value: Any) -> bool:

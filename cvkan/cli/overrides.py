@@ -14,7 +14,7 @@ from cvkan.errors import UserError
 
 # Groups that only a model refers to. The task judges `regularizer` itself, by the model that was built.
 MODEL_PARTS = (
-    *("embedding", "position", "block", "psi", "aggregation", "interaction", "heads", "norm", "centering"),
+    *("embedding", "position", "block", "psi", "linear", "aggregation", "interaction", "heads", "norm", "centering"),
     *("readout", "pooling"),
 )
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from cvkan.core.linear import masked
 from cvkan.core.norm import mean_over_tokens
-from cvkan.core.polar import EPS, Planes, at_least_float32, squared_magnitude, unit_phase
-from cvkan.core.univariate import Harmonic, PolynomialPsi
+from cvkan.core.polar import EPS, Planes, at_least_float32, no_autocast, squared_magnitude, unit_phase
+from cvkan.core.univariate import UNIT, Harmonic, PolynomialPsi
 
 Grid = tuple[int, ...]
 
@@ -106,7 +106,7 @@ class MagnitudeScore(nn.Module):
         self.psi = PolynomialPsi(d_complex, degree=3)
         self.phi = Harmonic(d_complex, n_harmonics=1)
         with torch.no_grad():
-            self.psi.coefficients[0] = sharpness
+            self.psi.coefficients[0] = sharpness / UNIT
 
     def forward(self, z: Planes) -> Tensor:
         """Scores (B, N, H) of the planes (B, N, D)."""
@@ -184,8 +184,10 @@ def agreement(u: Planes, u_context: Planes, n_heads: int) -> Tensor:
         Tensor (B, N, H) in [-1, 1].
     """
     if u_context[0].shape[1] == 1:
-        # One context for all tokens: a matrix product with (B, D, H) in the place of two elementwise passes.
-        return u[0] @ head_columns(u_context[0], n_heads) + u[1] @ head_columns(u_context[1], n_heads)
+        # One context for all tokens: a matrix product with (B, D, H) in the place of two elementwise passes. A gate
+        # multiplies it by 6 and more, and half precision is off by 0.004 already.
+        with no_autocast(u[0]):
+            return u[0] @ head_columns(u_context[0], n_heads) + u[1] @ head_columns(u_context[1], n_heads)
     cosine = u[0] * u_context[0] + u[1] * u_context[1]  # (B, N, D)
     return cosine.unflatten(-1, (n_heads, -1)).mean(dim=-1)
 
@@ -212,10 +214,12 @@ def weighted_sum(weights: Tensor, x: Tensor) -> Tensor:
         x: (B, N, D).
 
     Returns:
-        Tensor (B, 1, D).
+        Tensor (B, 1, D), float32 at least, as any sum over tokens.
     """
     n_heads = weights.shape[-1]
-    total = weights.transpose(1, 2).to(x.dtype) @ x  # (B, H, D): every head's weights with every channel
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    with no_autocast(x):
+        total = weights.transpose(1, 2).to(dtype) @ x.to(dtype)  # (B, H, D): every head's weights with every channel
     if n_heads == 1:
         return total
     own = total.unflatten(-1, (n_heads, -1)).diagonal(dim1=1, dim2=2)  # (B, D/H, H): keep the head's own

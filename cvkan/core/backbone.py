@@ -16,7 +16,7 @@ from cvkan.core.aggregation import Aggregation, Grid, SumAggregation
 from cvkan.core.centering import Centering
 from cvkan.core.linear import masked
 from cvkan.core.norm import Norm, stream_norm
-from cvkan.core.polar import Planes, complex_in_complex_out, squared_magnitude
+from cvkan.core.polar import Planes, at_least_float32, complex_in_complex_out, squared_magnitude
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Block(nn.Module):
 
     def polarize(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:
         """As :meth:`forward`, with the gain of each token and channel, see :meth:`update`."""
-        z, gain = self.update(z, mask)
+        z, gain = self.update(at_least_float32(z), mask)  # an embedding may give half planes, the stream is none
         return self.centering(self.stream_norm(z, mask), mask), gain
 
     def update(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:

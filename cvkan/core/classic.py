@@ -10,13 +10,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cvkan.core.aggregation import Aggregation, Grid
 from cvkan.core.backbone import Block
 from cvkan.core.centering import Centering, NoCentering
 from cvkan.core.heads import EmergentHeads, Heads
-from cvkan.core.linear import complex_dropout, masked
+from cvkan.core.linear import RealLinear, complex_dropout, masked, real_linear
 from cvkan.core.norm import Norm, PreRMSNorm, branch_norm
 from cvkan.core.polar import Planes, at_least_float32, log_magnitude, squared_magnitude, unit_phase
 from cvkan.core.univariate import Psi
@@ -64,8 +63,8 @@ class NetworkPsi(nn.Module):
         if kan_hidden < 1:
             raise ValueError(f"kan_hidden must be at least 1, got {kan_hidden}")
         self.n_planes, n_hidden = n_planes, 4 * kan_hidden
-        self.first = nn.Linear((1 + per_token) * n_inputs * n_planes, n_hidden)
-        self.last = nn.Linear(n_hidden, n_outputs * n_planes)
+        self.first = RealLinear((1 + per_token) * n_inputs * n_planes, n_hidden)
+        self.last = RealLinear(n_hidden, n_outputs * n_planes)
         self.between = nn.Sequential(nn.GELU(), *hidden(n_hidden))
         with torch.no_grad():
             self.last.weight.zero_()
@@ -85,8 +84,8 @@ class NetworkPsi(nn.Module):
             token, context = x
             # One layer of both side by side, its context half applied once a context and not once a token.
             weight_token, weight_context = self.first.weight.chunk(2, dim=1)
-            hidden = F.linear(self.as_features(token), weight_token)
-            hidden = hidden + F.linear(self.as_features(context), weight_context, self.first.bias)
+            hidden = real_linear(self.as_features(token), weight_token)
+            hidden = hidden + real_linear(self.as_features(context), weight_context, self.first.bias)
         return self.as_planes(self.last(self.between(hidden)))
 
     def as_features(self, x: Tensor) -> Tensor:
@@ -113,7 +112,7 @@ class MLPPsi(NetworkPsi):
     def __init__(
         self, d_complex: int, kan_hidden: int = 8, n_planes: int | None = None, per_token: bool = True
     ) -> None:
-        super().__init__(d_complex, d_complex, lambda h: [nn.Linear(h, h), nn.GELU()], kan_hidden, n_planes, per_token)
+        super().__init__(d_complex, d_complex, lambda h: [RealLinear(h, h), nn.GELU()], kan_hidden, n_planes, per_token)
 
     def as_features(self, x: Tensor) -> Tensor:
         return x.movedim(0, -2).flatten(-2)  # (..., P D)

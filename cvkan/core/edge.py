@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from cvkan.core.linear import real_linear
 from cvkan.core.polar import (
     Planes,
     as_planes,
@@ -142,7 +142,7 @@ class PolarKANLinear(nn.Module):
         p, q = (c.flatten(1) for c in self.effective_coefficients())  # (d_out, F d_in)
         weight = torch.cat([torch.cat([p, -q], dim=1), torch.cat([q, p], dim=1)])  # (2 d_out, 2 F d_in)
         features = self.features(z).flatten(-2).to(z[0].dtype)  # (..., 2 F d_in)
-        re, im = F.linear(features, weight, self.bias).split(self.d_out, dim=-1)
+        re, im = real_linear(features, weight, self.bias).split(self.d_out, dim=-1)
         return re, im
 
     def features(self, z: Planes) -> Tensor:

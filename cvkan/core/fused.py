@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+TINY = 1e-30  # a row of zeros is divided by this
+
 
 class Polynomial(Function):
     """sum_{k=1..K} c_k t^k, a channel each."""
@@ -154,6 +156,12 @@ def complex_product(re: Tensor, im: Tensor, cos: Tensor, sin: Tensor) -> tuple[T
     return re, im
 
 
+def to_unit_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of x (M, F) divided by their largest number, in float16, and that number (M, 1), in float32."""
+    scale = x.abs().amax(dim=-1, keepdim=True).float().clamp(min=TINY)
+    return (x / scale).half(), scale
+
+
 def sum_to_channels(x: Tensor) -> Tensor:
     """Sum (..., D) over all leading dimensions to (D,)."""
     return x.flatten(0, -2).sum(dim=0)
@@ -187,6 +195,41 @@ class GainRotate(Function):
         # d angle / d rho = 2 / (1 + rho^2); turning z by 90 degrees gives d out / d angle.
         grad_rho = (back_im * re).addcmul_(back_re, im, value=-1).mul_(inverse).mul_(2)
         return back_re, back_im, grad_logit, grad_rho
+
+
+class ScaledLinear(Function):
+    """x W^T in float16, each row in units of its largest number, the result in float32.
+
+    The gradients of the rows are scaled alike, and those of the weights as a whole: no magnitude, and no factor
+    on the loss, leaves the range of float16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        """Values (..., d_out) of x (..., d_in) and weights (d_out, d_in)."""
+        half, scale = to_unit_rows(x.flatten(0, -2))
+        weight_half = weight.half()
+        ctx.save_for_backward(half, scale, weight_half)
+        ctx.dtypes = x.dtype, weight.dtype
+        return (half @ weight_half.T * scale).unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        half, scale, weight_half = ctx.saved_tensors
+        x_dtype, weight_dtype = ctx.dtypes
+        rows = gradient.flatten(0, -2)
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            rows_half, rows_scale = to_unit_rows(rows)
+            grad_x = (rows_half @ weight_half * rows_scale).to(x_dtype).unflatten(0, gradient.shape[:-1])
+        if ctx.needs_input_grad[1]:
+            # Over M rows the scales cannot be taken out of the sum but one for all. Its root of M bounds the sum by
+            # root M and leaves the largest terms normal numbers.
+            rows = rows * scale
+            size = rows.abs().amax().clamp(min=TINY) * rows.shape[0] ** 0.5
+            grad_weight = ((rows / size).half().T @ half).to(weight_dtype) * size
+        return grad_x, grad_weight
 
 
 class Mix(Function):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cvkan.core.polar import Planes, complex_in_complex_out
+from cvkan.core.fused import ScaledLinear
+from cvkan.core.polar import Planes, complex_in_complex_out, in_float16
 
 
 class ComplexLinear(nn.Module):
@@ -59,12 +60,41 @@ class ComplexLinear(nn.Module):
                 torch.cat([self.weight_im, self.weight_re], dim=1),
             ]
         )  # (2 d_out, 2 d_in)
-        y = F.linear(torch.cat(z, dim=-1), weight, self.bias)  # (..., 2 d_out)
+        y = real_linear(torch.cat(z, dim=-1), weight, self.bias)  # (..., 2 d_out)
         re, im = y.split(self.d_out, dim=-1)
         return re, im
 
     def extra_repr(self) -> str:
         return f"d_in={self.d_in}, d_out={self.d_out}, bias={self.bias is not None}"
+
+
+def real_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b, the one place where the core multiplies matrices of weights.
+
+    Under autocast to float16 magnitudes of a few thousand would give sums above 65504, and small gradients of silent
+    tokens would be lost: every row, forward and backward, is brought to unit size first, and back in float32.
+    Half precision then does for any magnitude, at the cost of two passes over x and y. bfloat16 needs none of this,
+    but GPUs that have it have no need of float16.
+
+    Args:
+        x: (..., d_in).
+        weight: (d_out, d_in).
+        bias: (d_out,).
+
+    Returns:
+        Tensor (..., d_out); float32 under autocast to float16.
+    """
+    if not in_float16(x):
+        return F.linear(x, weight, bias)
+    y: Tensor = ScaledLinear.apply(x, weight)
+    return y if bias is None else y + bias
+
+
+class RealLinear(nn.Linear):
+    """``nn.Linear`` by way of :func:`real_linear`: of any range under autocast to float16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return real_linear(x, self.weight, self.bias)
 
 
 class RealScale(nn.Module):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from cvkan.core.aggregation import Aggregation, Grid, MagnitudeScore, softmax_over_tokens
 from cvkan.core.linear import masked
 from cvkan.core.norm import mean_over_tokens
-from cvkan.core.polar import Planes, at_least_float32
+from cvkan.core.polar import Planes, at_least_float32, no_autocast
 
 
 class LocalAggregation(Aggregation):
@@ -289,12 +289,15 @@ def depthwise_filter(
     n_tokens, d_complex = v[0].shape[1:]
     # Each channel is a group of two real planes, and its complex filter a real one from two planes to two. A line of
     # tokens is a grid of one row: one code path, and depthwise conv2d is the fast one.
-    pairs = torch.stack(v, dim=-1).flatten(2)  # (B, N, 2D): re and im alternate
+    pairs = torch.stack(at_least_float32(v), dim=-1).flatten(2)  # (B, N, 2D): re and im alternate
     pairs = pairs.transpose(1, 2).unflatten(2, (-1, columns or n_tokens))  # (B, 2D, R, C)
     to_re = torch.cat([weight_re, -weight_im], dim=1)
     to_im = torch.cat([weight_im, weight_re], dim=1)
     weight = torch.stack([to_re, to_im], dim=1).flatten(0, 1)  # (2D, 2, rows, columns)
-    out = F.conv2d(pairs, weight, padding=padding, groups=d_complex)  # (B, 2D, R', C')
+    # Two products a tap and plane are bound by memory, not by arithmetic: half precision gains little on a GPU and
+    # loses on a CPU, where it takes twice the time.
+    with no_autocast(pairs):
+        out = F.conv2d(pairs, weight.to(pairs.dtype), padding=padding, groups=d_complex)  # (B, 2D, R', C')
     re, im = out.flatten(2).transpose(1, 2).unflatten(-1, (d_complex, 2)).unbind(-1)  # (B, N', D) each
     return re, im
 

@@ -6,6 +6,7 @@ Legend: B batch, N tokens, D complex channels, H heads, d = D / H channels of a 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from cvkan.core.aggregation import Aggregation, Grid
 from cvkan.core.linear import ComplexLinear, masked
-from cvkan.core.polar import Planes
+from cvkan.core.polar import Planes, at_least_float32, in_float16, no_autocast
 
 
 class PhaseAttentionAggregation(Aggregation):
@@ -25,8 +26,9 @@ class PhaseAttentionAggregation(Aggregation):
     They start at the identity, so that the untrained attention is the agreement of each token with each other.
 
     Cost: two complex linear maps and 2 N^2 D complex products, against a cost linear in N of all other aggregations;
-    no (N, N) matrix is kept where torch has a fused kernel for the device. Under autocast the products may run in half
-    precision; the softmax and its sums run in float32 inside that kernel.
+    no (N, N) matrix is kept where torch has a fused kernel for the device. Under autocast to bfloat16 the products run
+    in half precision, the softmax and its sums in float32 inside that kernel; under autocast to float16 all is float32,
+    for scores grow with the square of the magnitudes, and 65504 is no place to stop.
 
     Source: Vaswani et al., "Attention is all you need", 2017, eq. 1, with the real part of the Hermitian product, one
     of the complex forms in Eilers and Jiang, "Building blocks for a complex-valued transformer architecture", 2023.
@@ -62,17 +64,20 @@ def phase_attention(
     Returns:
         Planes (B, N, D'); 0 where no token is heard.
     """
+    if in_float16(v[0]):
+        q, k, v = at_least_float32(q), at_least_float32(k), at_least_float32(v)
     dtype = torch.promote_types(q[0].dtype, v[0].dtype)  # under autocast maps are half, and what they map may not be
     query, key, value = (by_head(x, n_heads).to(dtype) for x in (q, k, v))  # (B, H, N, 2d)
     scale = 1 / math.sqrt(q[0].shape[-1] // n_heads)  # d complex channels, though the rows are 2d wide
-    out = F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=None if mask is None else heard(mask.bool(), is_causal),
-        is_causal=is_causal and mask is None,
-        scale=scale,
-    )
+    with no_autocast(query) if in_float16(query) else nullcontext():
+        out = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if mask is None else heard(mask.bool(), is_causal),
+            is_causal=is_causal and mask is None,
+            scale=scale,
+        )
     re, im = (x.transpose(1, 2).flatten(2) for x in out.chunk(2, dim=-1))  # (B, N, D') each
     return re, im
 

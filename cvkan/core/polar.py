@@ -3,6 +3,11 @@
 Inside the core a complex tensor is a pair ``(re, im)`` of real tensors of one shape. No complex dtype, no angle,
 atan2, sin, cos or complex exp: gradients stay finite at z = 0 and the elementwise work runs in plain float32.
 
+Under autocast, float32 are: the residual stream and what is added to it, polar coordinates, squares, log, exp, rsqrt,
+softmax, sums and means over tokens, agreement with a context, depthwise filters, gates and rotations. Half are: the
+products of linear layers, GELU and tanh between them, convolutions of embeddings, attention between tokens. float16
+has no range to spare: there linear layers scale their rows (``linear.py``) and attention runs in float32.
+
 Legend: B batch, N tokens, D complex channels.
 """
 
@@ -63,6 +68,10 @@ def complex_in_complex_out(forward: Callable[..., Planes]) -> Callable[..., Any]
         return as_complex(planes) if isinstance(z, Tensor) else planes
 
     wrapper.__doc__ = forward.__doc__
+    # torch.compile counts its versions by code object and gives up after eight: every method gets its own.
+    name = forward.__qualname__
+    wrapper.__code__ = wrapper.__code__.replace(co_name=forward.__name__, co_qualname=name)
+    wrapper.__name__, wrapper.__qualname__ = forward.__name__, name
     return wrapper
 
 
@@ -70,6 +79,17 @@ def at_least_float32(z: Planes) -> Planes:
     """The planes, widened if autocast made them half precision: squares and logarithms need the range."""
     re, im = (plane.float() if plane.dtype in (torch.float16, torch.bfloat16) else plane for plane in z)
     return re, im
+
+
+def no_autocast(x: Tensor) -> torch.autocast:
+    """A context in which products on the device of x keep the precision of their factors."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def in_float16(x: Tensor) -> bool:
+    """Autocast to float16 is on for the device of x: what exceeds 65504 is infinite, what is below 6e-8 is 0."""
+    device = x.device.type
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
 
 
 def squared_magnitude(z: Planes, eps: float = EPS) -> Tensor:

@@ -100,20 +100,27 @@ class ChannelMixing(nn.Module):
     Args:
         d_complex: channels D.
         psi: constructor of the magnitude functions.
+        linear: constructor of the linear maps, ``linear(d_in, d_out, ...)`` as :class:`ComplexLinear`.
         expansion: hidden channels as a multiple of D.
 
     Raises:
         ValueError: ``expansion`` is not positive.
     """
 
-    def __init__(self, d_complex: int, psi: Callable[..., Psi] = PolynomialPsi, expansion: float = 1.5) -> None:
+    def __init__(
+        self,
+        d_complex: int,
+        psi: Callable[..., Psi] = PolynomialPsi,
+        linear: Callable[..., nn.Module] = ComplexLinear,
+        expansion: float = 1.5,
+    ) -> None:
         super().__init__()
         if expansion <= 0:
             raise ValueError(f"expansion must be positive, got {expansion}")
         d_hidden = max(1, round(expansion * d_complex))
-        self.linear_in = ComplexLinear(d_complex, d_hidden)
+        self.linear_in = linear(d_complex, d_hidden)
         self.act = PolarAct(d_hidden, psi)
-        self.linear_out = ComplexLinear(d_hidden, d_complex, gain=0.2)
+        self.linear_out = linear(d_hidden, d_complex, gain=0.2)
 
     @complex_in_complex_out
     def forward(self, z: Planes) -> Planes:
@@ -150,7 +157,8 @@ class PolarBlock(Block):
         norm: constructor of the normalisation, ``norm(d_complex)``.
         centering: see :class:`Block`.
         psi: constructor of the magnitude functions, ``psi(d_complex)``.
-        mixing: constructor of the channel mixing, ``mixing(d_complex, psi)``.
+        linear: constructor of the linear maps, see :class:`ChannelMixing`.
+        mixing: constructor of the channel mixing, ``mixing(d_complex, psi, linear)``.
         agreement_gain: w_h at the start: how sharply agreement decides.
         agreement_threshold: b_h at the start: the agreement at which a token keeps its size.
         context_bias: logit of g_A at the start.
@@ -169,6 +177,7 @@ class PolarBlock(Block):
         norm: Callable[..., Norm] = PreRMSNorm,
         centering: Callable[..., Centering] = NoCentering,
         psi: Callable[..., Psi] = PolynomialPsi,
+        linear: Callable[..., nn.Module] = ComplexLinear,
         mixing: Callable[..., nn.Module] = ChannelMixing,
         agreement_gain: float = 6.0,
         agreement_threshold: float = 0.3,
@@ -183,7 +192,8 @@ class PolarBlock(Block):
         self.heads = heads(d_complex, n_heads)
         psi_head, phi_head = self.heads.shared(psi), self.heads.shared(Harmonic)
         self.interaction_norm = branch_norm(norm, d_complex)
-        self.value = ComplexLinear(d_complex, d_complex, identity=True)
+        # Without bias: a turn of all tokens then turns V and A and leaves gates and weights as they are.
+        self.value = linear(d_complex, d_complex, bias=False, identity=True)
         if per_token:
             self.gate_token = Gate(d_complex, psi_head, phi_head)
             self.gate_context = Gate(d_complex, psi_head, phi_head, bias=context_bias)
@@ -193,10 +203,10 @@ class PolarBlock(Block):
             self.psi_context = psi_head(d_complex)
             self.context_bias = nn.Parameter(torch.full((d_complex,), context_bias))
         self.interaction_act = PolarAct(d_complex, psi_head, phi_head)
-        self.interaction_out = ComplexLinear(d_complex, d_complex, identity=True)
+        self.interaction_out = linear(d_complex, d_complex, identity=True)
         self.interaction_scale = RealScale(d_complex, layer_scale)
         self.mixing_norm = branch_norm(norm, d_complex)
-        self.mixing = mixing(d_complex, psi)
+        self.mixing = mixing(d_complex, psi, linear)
         self.mixing_scale = RealScale(d_complex, layer_scale)
 
     def update(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:
@@ -241,6 +251,7 @@ class EdgeMixing(nn.Module):
     Args:
         d_complex: channels D.
         psi: unused, the edges have functions of their own; all kinds of mixing are built alike.
+        linear: unused, as psi.
         n_knots: knots of an edge's function.
         low: first knot, in units of log r.
         high: last knot, in units of log r.
@@ -252,6 +263,7 @@ class EdgeMixing(nn.Module):
         self,
         d_complex: int,
         psi: Callable[..., Psi] = PolynomialPsi,
+        linear: Callable[..., nn.Module] = ComplexLinear,
         n_knots: int = 6,
         low: float = -3.0,
         high: float = 2.0,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core.aggregation import MagnitudeScore, softmax_over_tokens, weighted_sum
-from cvkan.core.linear import masked
+from cvkan.core.linear import RealLinear, masked
 from cvkan.core.polar import Planes, polar_coordinates, squared_magnitude
 
 
@@ -84,7 +84,10 @@ class MeanPooling(Pooling):
     """The same weight for every valid token."""
 
     def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:
-        ones = torch.ones_like(z[0][..., :1]) if mask is None else mask.unsqueeze(-1).to(z[0].dtype)  # (B, N, 1)
+        dtype = torch.promote_types(z[0].dtype, torch.float32)
+        ones = (
+            torch.ones_like(z[0][..., :1], dtype=dtype) if mask is None else mask.unsqueeze(-1).to(dtype)
+        )  # (B, N, 1)
         weights = ones / ones.sum(dim=1, keepdim=True).clamp(min=1)
         return weights.expand(-1, -1, self.n_heads)
 
@@ -113,7 +116,7 @@ class AttentionPooling(Pooling):
 
     def __init__(self, d_complex: int, n_heads: int, d_hidden: int = 32) -> None:
         super().__init__(d_complex, n_heads)
-        self.score = nn.Sequential(nn.Linear(3 * d_complex, d_hidden), nn.Tanh(), nn.Linear(d_hidden, n_heads))
+        self.score = nn.Sequential(RealLinear(3 * d_complex, d_hidden), nn.Tanh(), RealLinear(d_hidden, n_heads))
 
     def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:
         t, u = polar_coordinates(z)

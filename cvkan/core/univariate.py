@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from cvkan.core.fused import Fourier, Polynomial
 from cvkan.core.polar import Planes, log_magnitude, polar_coordinates, squared_magnitude, unit_phase
 
+# Coefficients are stored in units of 4. A function that acts through a bounded gate has small gradients; in this unit
+# they are, number by number, of the size of the gradients of the matrices, and plain SGD trains both at one rate.
+UNIT = 4.0
+
 
 class Psi(nn.Module):
     """Base of the functions of the log-magnitude: built as ``Psi(d_complex)``, zero at the start."""
@@ -26,7 +30,7 @@ class Psi(nn.Module):
 
 
 class PolynomialPsi(Psi):
-    """psi(t) = t (c_1 + t (c_2 + t (c_3 + ...))) on t = tanh(log r), by Horner; zero at the start.
+    """psi(t) = 4 t (c_1 + t (c_2 + t (c_3 + ...))) on t = tanh(log r), by Horner; zero at the start.
 
     Bounded, smooth, without log and exp: the cheap form. Source: own choice, ``docs/core.md``.
 
@@ -48,11 +52,11 @@ class PolynomialPsi(Psi):
 
     def forward(self, t: Tensor) -> Tensor:
         """Values (..., D) at coordinates (..., D)."""
-        return Polynomial.apply(t, self.coefficients)
+        return Polynomial.apply(t, UNIT * self.coefficients)
 
 
 class RBFPsi(Psi):
-    """psi(s) = l s + sum_k c_k exp(-((s - g_k)/h)^2) on s = log r; zero at the start, linear outside the knots.
+    """psi(s) = 4 (l s + sum_k c_k exp(-((s - g_k)/h)^2)) on s = log r; 0 at the start, linear outside the knots.
 
     Knots g_k are equally spaced, h is their spacing. The sum runs knot by knot: a (..., D, K) tensor
     would cost K times the memory. Source: Gaussian radial bases in the place of the B-splines of
@@ -82,21 +86,21 @@ class RBFPsi(Psi):
 
     def forward(self, s: Tensor) -> Tensor:
         """Values (..., D) at coordinates (..., D)."""
-        value = self.slope * s
+        value = UNIT * self.slope * s
         for knot, coefficient in zip(self.knots, self.coefficients.unbind(), strict=True):
-            value = value + coefficient * torch.exp(-(((s - knot) * self.inverse_width) ** 2))
+            value = value + UNIT * coefficient * torch.exp(-(((s - knot) * self.inverse_width) ** 2))
         return value
 
 
 class Harmonic(nn.Module):
-    """phi(theta) = sum_{m=1..M} a_m cos(m theta) + b_m sin(m theta), from powers of the unit phase.
+    """phi(theta) = 4 sum_{m=1..M} (a_m cos(m theta) + b_m sin(m theta)), from powers of the unit phase.
 
     A truncated Fourier series is the natural univariate function on the circle: periodic, no wrap at pi.
 
     Args:
         d_complex: number of channels D, one function each.
         n_harmonics: number of harmonics M.
-        first_cosine: value of a_1 at the start (1 gives the cardioid of Virtue et al., 2017); the rest starts at 0.
+        first_cosine: amplitude of cos(theta) at the start (1 gives the cardioid of Virtue et al., 2017), 0 for all else.
     """
 
     def __init__(self, d_complex: int, n_harmonics: int = 2, first_cosine: float = 0.0) -> None:
@@ -106,8 +110,8 @@ class Harmonic(nn.Module):
         self.cosines = nn.Parameter(torch.zeros(n_harmonics, d_complex))
         self.sines = nn.Parameter(torch.zeros(n_harmonics, d_complex))
         with torch.no_grad():
-            self.cosines[0] = first_cosine
+            self.cosines[0] = first_cosine / UNIT
 
     def forward(self, u: Planes) -> Tensor:
         """Values (..., D) at unit phases (cos, sin), each (..., D)."""
-        return Fourier.apply(*u, self.cosines, self.sines)
+        return Fourier.apply(*u, UNIT * self.cosines, UNIT * self.sines)

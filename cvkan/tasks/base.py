@@ -5,41 +5,39 @@ Legend: B batch, N tokens, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cvkan.core.backbone import LayerTrace
+from cvkan.analysis.polarization import polarization, traceable
+from cvkan.core.regularizers import Regularizer
 from cvkan.spec import Batch, Spec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-N_EXAMPLES = 4
+N_EXAMPLES = 64  # kept of the test, for statistics over samples
+N_DRAWN = 4  # of them, one by one
 
 
 @runtime_checkable
-class Traceable(Protocol):
-    """A network of complex tokens that can tell what each layer did to them."""
+class Monitoring(Protocol):
+    """A scheduler that is stepped with a metric, once a validation."""
 
-    grid: tuple[int, ...]
-
-    def trace(self, x: Tensor, mask: Tensor | None = None) -> list[LayerTrace]:
-        """Stream and token gains after every layer, for a batch (B, ...)."""
-        ...
+    monitor: str
 
 
 class Task(pl.LightningModule):
     """A training problem: one loss and its metrics around any model.
 
     A subclass names the kind of target it understands and implements :meth:`make_metrics`,
-    :meth:`loss_and_logits` and :meth:`update_metrics`; batches are dicts with ``x``, ``y`` and, where lengths
+    :meth:`compare` and :meth:`update_metrics`; batches are dicts with ``x``, ``y`` and, where lengths
     differ, ``mask``.
 
     Args:
@@ -47,11 +45,14 @@ class Task(pl.LightningModule):
         model: maps ``(x, mask)`` to logits.
         loss: maps ``(logits, y)`` to a scalar.
         optimizer: constructor, called with the parameter groups.
-        scheduler: constructor, called with the optimizer and ``total_steps``.
+        scheduler: constructor, called with the optimizer and ``total_steps``; stepped once a batch, or once a
+            validation with the metric that it names as its ``monitor``.
         augment: applied to training batches only.
+        regularizers: what training asks of the model's complex tokens beside the loss, by the names they are logged
+            under.
 
     Raises:
-        ValueError: the data has another kind of target.
+        ValueError: the data has another kind of target, or the regularizers do not fit the model or the data.
     """
 
     target: str
@@ -64,6 +65,7 @@ class Task(pl.LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler],
         augment: nn.Module | None,
+        regularizers: Mapping[str, Regularizer] | None = None,
     ) -> None:
         super().__init__()
         if spec.target != self.target:
@@ -73,6 +75,8 @@ class Task(pl.LightningModule):
             )
         self.spec, self.model, self.loss = spec, model, loss
         self.make_optimizer, self.make_scheduler, self.augment = optimizer, scheduler, augment
+        self.regularizers = cast(Mapping[str, Regularizer], nn.ModuleDict(regularizers))
+        self.check_regularizers()
         self.example: Batch | None = None  # the first few test samples, for pictures
         self.make_metrics()
 
@@ -94,9 +98,32 @@ class Task(pl.LightningModule):
                 f"of {y.dtype}; choose a loss for targets of kind {self.target!r}"
             ) from error
 
-    def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Scalar loss and logits of a batch."""
+    def check_regularizers(self) -> None:
+        """Refuse regularizers that have nothing to act on.
+
+        Raises:
+            ValueError: the model has no complex tokens, or the data no classes where they are needed.
+        """
+        names = "[" + ",".join(self.regularizers) + "]"
+        if self.regularizers and "return_tokens" not in inspect.signature(self.model.forward).parameters:
+            raise ValueError(
+                f"regularizer={names} acts on complex tokens, {type(self.model).__name__} has none; "
+                "set regularizer=none or model=cvkan"
+            )
+        for name, regularizer in self.regularizers.items():
+            if regularizer.needs_classes and self.spec.target != "classes":
+                raise ValueError(
+                    f"regularizer={name} compares samples of one class, the data has targets of kind "
+                    f"{self.spec.target!r}; set regularizer=none"
+                )
+
+    def compare(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Scalar loss of what the model gives for a batch, and the logits as :meth:`update_metrics` takes them."""
         raise NotImplementedError
+
+    def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Scalar loss and logits of a batch, without regularizers."""
+        return self.compare(self.model(batch["x"], batch.get("mask")), batch)
 
     def update_metrics(self, stage: str, batch: Batch, logits: Tensor) -> None:
         """Update and log the metrics of ``val`` or ``test``."""
@@ -107,15 +134,15 @@ class Task(pl.LightningModule):
         return {}
 
     def figures(self) -> dict[str, Figure]:
-        """Named pictures for ``plots/``, after the test: what each layer amplified, for a model that can tell."""
-        if self.example is None or not isinstance(self.model, Traceable):
+        """Named pictures for ``plots/``, after the test: what layers did to their tokens, for a model that can tell."""
+        if self.example is None or traceable(self.model) is None:
             return {}
         from cvkan import plots
 
-        x, mask = self.example["x"], self.example.get("mask")
-        with torch.no_grad():
-            gains = torch.stack([layer.gain.mean(dim=-1) for layer in self.model.trace(x, mask)], dim=1)  # (B, L, N)
-        return {"polarization": plots.polarization(list(x.cpu()), gains.float().cpu(), self.model.grid, self.titles())}
+        found = polarization(self.model, self.example)
+        wanted = self.example["y"] if self.spec.per_token else None
+        maps = plots.polarization(found, N_DRAWN, self.titles(), self.spec.sample_rate_hz, wanted)
+        return {"polarization": maps, "polarization_layers": plots.polarization_layers(found)}
 
     def titles(self) -> list[str]:
         """One line above each example in a picture."""
@@ -125,9 +152,22 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if self.augment is not None:
             batch = self.augment(batch)
-        loss, _ = self.loss_and_logits(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["x"]))
+        if not self.regularizers:
+            loss, _ = self.loss_and_logits(batch)
+            self._log_training("loss", loss, batch)
+            return loss
+        output, z, mask = self.model(batch["x"], batch.get("mask"), return_tokens=True)
+        loss, _ = self.compare(output, batch)
+        self._log_training("loss", loss, batch)  # the same quantity as in validation
+        for name, regularizer in self.regularizers.items():
+            value = regularizer(z, mask, batch["y"])
+            self._log_training(name, value, batch)
+            loss = loss + regularizer.weight * value
         return loss
+
+    def _log_training(self, name: str, value: Tensor, batch: Batch) -> None:
+        in_bar = name == "loss"
+        self.log(f"train/{name}", value, on_step=False, on_epoch=True, prog_bar=in_bar, batch_size=len(batch["x"]))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate("val", batch)
@@ -146,7 +186,17 @@ class Task(pl.LightningModule):
         optimizer = self.make_optimizer(parameter_groups(self.model))
         total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = self.make_scheduler(optimizer, total_steps=total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        stepping: dict[str, Any] = {"interval": "step"}
+        if isinstance(scheduler, Monitoring):
+            # Between two validations the metric is the old one and would count as no improvement.
+            every = self.trainer.check_val_every_n_epoch or 1
+            stepping = {
+                "interval": "epoch",
+                "frequency": every,
+                "monitor": scheduler.monitor,
+                "reduce_on_plateau": True,
+            }
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **stepping}}
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -36,9 +36,8 @@ class ClassificationTask(Task):
         self.val_metrics, self.test_metrics = metrics.clone(prefix="val/"), metrics.clone(prefix="test/")
         self.confusion = ConfusionMatrix(task="multiclass", num_classes=spec.n_outputs)
 
-    def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = self.model(batch["x"], batch.get("mask"))
-        return self.loss(logits, batch["y"]), logits
+    def compare(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.loss(output, batch["y"]), output
 
     def update_metrics(self, stage: str, batch: Batch, logits: Tensor) -> None:
         metrics = self.val_metrics if stage == "val" else self.test_metrics

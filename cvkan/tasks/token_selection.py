@@ -12,9 +12,9 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC
 
-from cvkan.analysis.polarization import token_magnitude, topk_recovery
+from cvkan.analysis.polarization import Traceable, token_magnitude, topk_recovery
 from cvkan.spec import Batch
-from cvkan.tasks.base import Task, Traceable
+from cvkan.tasks.base import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,8 +35,8 @@ class TokenSelectionTask(Task):
         self.val_auc, self.test_auc = BinaryAUROC(thresholds=1000), BinaryAUROC(thresholds=1000)
         self.layer_recovery: list[Tensor] = []
 
-    def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = self.model(batch["x"], batch.get("mask")).squeeze(-1)  # (B, N)
+    def compare(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = output.squeeze(-1)  # (B, N)
         valid = valid_tokens(batch)
         return self.loss(logits[valid], batch["y"][valid].to(logits.dtype)), logits
 

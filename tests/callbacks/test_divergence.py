@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from toy_run import N_BATCHES, ToyTask, run_toy
 
 from cvkan.callbacks.divergence import Divergence
@@ -86,21 +87,56 @@ def test_validation_loss_counts(tmp_path: Path) -> None:
         run_toy(tmp_path, task=BadValidation())
 
 
-def test_scaler_skips_infinite_gradients_but_not_a_bad_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Trainer:
-        precision_plugin = torch.nn.Identity()
-        global_step, current_epoch = 5, 0
+class Overflowing(ToyTask):
+    """Gradients overflow in the steps of ``bad``; what the scaler does with them is noted."""
 
-    task = ToyTask()
-    callback = Divergence(Path("absent"))
-    optimizer = torch.optim.SGD(task.parameters(), lr=0.1)
-    for parameter in task.parameters():
-        parameter.grad = torch.full_like(parameter, float("inf"))
-    with pytest.raises(DivergedError):
-        callback.on_before_optimizer_step(Trainer(), task, optimizer)
-    monkeypatch.setattr("cvkan.callbacks.divergence._has_scaler", lambda trainer: True)
-    callback.on_before_optimizer_step(Trainer(), task, optimizer)
-    batch = {"x": torch.zeros(8, 5), "y": torch.zeros(8, dtype=torch.long)}
-    callback.on_train_batch_start(Trainer(), task, batch, 0)
-    with pytest.raises(DivergedError, match="the loss is inf"):
-        callback.on_train_batch_end(Trainer(), task, {"loss": torch.tensor(float("inf"))}, batch, 0)
+    def __init__(self, bad: range, loss: float = 0.0) -> None:
+        super().__init__()
+        self.bad, self.added = bad, loss
+        self.scales: list[float] = []
+
+    def training_step(self, batch, batch_idx):
+        self.scales.append(self.trainer.precision_plugin.scaler.get_scale())
+        loss = super().training_step(batch, batch_idx)
+        if self.trainer.global_step not in self.bad:
+            return loss
+        self.before = {name: value.clone() for name, value in self.named_parameters()}
+        return loss + self.added + (self.net[4].bias * 0).sqrt().sum()  # an infinite slope at 0
+
+
+def float16() -> MixedPrecision:
+    return MixedPrecision("16-mixed", "cpu")
+
+
+def half_run(path: Path, task: pl.LightningModule) -> pl.Trainer:
+    """As the command does it, see ``keep_precision``."""
+
+    class Float16(pl.Callback):
+        def setup(self, trainer, pl_module, stage):
+            trainer.strategy.precision_plugin = float16()
+
+    return run_toy(path, task=task, extra=[Float16()])
+
+
+def test_scaler_skips_overflowing_steps_and_the_run_goes_on(tmp_path: Path) -> None:
+    task = Overflowing(range(3, 8))
+    trainer = half_run(tmp_path, task)
+    assert trainer.global_step == 4 * N_BATCHES
+    assert task.scales == [2.0**16] * 4 + [2.0**15, 2.0**14, 2.0**13, 2.0**12] + [2.0**11] * (4 * N_BATCHES - 8)
+    assert all(parameter.isfinite().all() for parameter in task.parameters())
+
+
+def test_gradients_that_overflow_at_any_scale_end_the_run_after_17_steps(tmp_path: Path) -> None:
+    task = Overflowing(range(2, 1000))
+    with pytest.raises(DivergedError, match=r"step 18 .*a gradient is not finite at a loss scale of 1, first in"):
+        half_run(tmp_path, task)
+    for name, value in task.before.items():
+        assert torch.equal(dict(task.named_parameters())[name], value), name
+
+
+def test_bad_loss_ends_a_scaled_run_at_once(tmp_path: Path) -> None:
+    task = Overflowing(range(5, 6), loss=float("inf"))
+    with pytest.raises(DivergedError, match=r"batch 5\): the loss is inf"):
+        half_run(tmp_path, task)
+    for name, value in task.before.items():  # the scaler has skipped the step
+        assert torch.equal(dict(task.named_parameters())[name], value), name

@@ -40,7 +40,7 @@ def write_clips(folder: Path) -> None:
     [
         pytest.param(["domain=foo"], ["domain=foo", "audio, image, synthetic"], id="group choice"),
         pytest.param(["norm=prerms"], ["Did you mean norm=pre_rms?"], id="close group choice"),
-        pytest.param(["aggregation=[local,foo]"], ["aggregation=foo", "agreement, local"], id="choice in a list"),
+        pytest.param(["aggregation=[local,foo]"], ["aggregation=foo", "agreement, causal"], id="choice in a list"),
         pytest.param(["model.d_modell=3"], ["model.d_modell", "model.d_complex"], id="key, closest named"),
         pytest.param(["batch_size=0"], ["no such key batch_size", "data.batch_size"], id="key without its section"),
         pytest.param(["+foo=1"], ["+foo", "nothing reads"], id="added key"),

@@ -45,7 +45,7 @@ def test_run_directory_holds_exactly_what_is_promised_and_repeats(train_here: Tr
     assert files(run) == [
         *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "metrics.csv", "metrics.json"),
-        *("plots/confusion_matrix.png", "plots/curves.png", "plots/polarization.png"),
+        *("plots/confusion_matrix.png", "plots/curves.png", "plots/polarization.png", "plots/polarization_layers.png"),
         *("report.html", "run.json", "train.log"),
     ]
     metrics = json.loads((run / "metrics.json").read_text())

@@ -51,13 +51,13 @@ def psi(module: nn.Module, z: Tensor) -> Tensor:
     s = torch.log(radius(z))
     if isinstance(module, PolynomialPsi):
         t = torch.tanh(s)
-        return sum((c * t ** (k + 1) for k, c in enumerate(module.coefficients)), torch.zeros_like(t))
+        return sum((4 * c * t ** (k + 1) for k, c in enumerate(module.coefficients)), torch.zeros_like(t))
     assert isinstance(module, RBFPsi)
     n_knots = len(module.coefficients)
     h = 5.0 / (n_knots - 1)  # knots on [-3, 2]
-    value = module.slope * s
+    value = 4 * module.slope * s
     for k, c in enumerate(module.coefficients):
-        value = value + c * torch.exp(-(((s - (-3.0 + k * h)) / h) ** 2))
+        value = value + 4 * c * torch.exp(-(((s - (-3.0 + k * h)) / h) ** 2))
     return value
 
 
@@ -65,7 +65,7 @@ def phi(module: Harmonic, u: Tensor) -> Tensor:
     """Fourier series of the angle; harmonic m scales with |u|^m, which is 1 but where |z| is near eps."""
     value = torch.zeros_like(u.real)
     for m, (a, b) in enumerate(zip(module.cosines, module.sines, strict=True), start=1):
-        value = value + u.abs() ** m * (a * torch.cos(m * u.angle()) + b * torch.sin(m * u.angle()))
+        value = value + 4 * u.abs() ** m * (a * torch.cos(m * u.angle()) + b * torch.sin(m * u.angle()))
     return value
 
 

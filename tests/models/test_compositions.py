@@ -18,9 +18,23 @@ from cvkan.cli import resolvers
 from cvkan.spec import Spec
 from cvkan.tasks.base import parameter_groups
 
-AGGREGATIONS = ["mean", "magnitude", "agreement", "local", "[agreement,local]", "[mean,magnitude,local]"]
-POOLINGS = ["mean", "magnitude", "attention", "none"]
-NORMS = ["none", "pre_rms"]
+AGGREGATIONS = [
+    "mean",
+    "magnitude",
+    "magnitude_weighted",
+    "agreement",
+    "local",
+    "local_box",
+    "causal",
+    "causal_filter",
+    "phase_attention",
+    "hierarchical",
+    "[agreement,local]",
+    "[causal,causal_filter]",
+    "[mean,magnitude,local]",
+]
+POOLINGS = ["mean", "magnitude", "attention", "max", "none"]
+NORMS = ["none", "pre_rms", "stream_rms", "stream_loglayer"]  # batch: not beside causal aggregations, test_conf has it
 PSIS = ["poly", "rbf"]
 TINY = ["domain.cvkan.d_complex=4", "domain.cvkan.n_layers=1", "domain.cvkan.n_heads=2"]
 
@@ -110,11 +124,18 @@ def test_convnet_takes_a_step() -> None:
     [
         ("pooling=attention", "pooling", "AttentionPooling"),
         ("pooling=mean", "pooling", "MeanPooling"),
+        ("pooling=max", "pooling", "MaxPooling"),
         ("norm=none", "backbone.blocks.0.interaction_norm", "NoNorm"),
         ("norm=none", "backbone.blocks.0.mixing_norm", "NoNorm"),
         ("psi=rbf", "backbone.blocks.0.gate_token.psi_context", "RBFPsi"),
         ("psi=rbf", "backbone.blocks.0.mixing.act.psi_rot", "RBFPsi"),
         ("aggregation=agreement", "backbone.blocks.0.aggregation.parts.0", "AgreementAggregation"),
+        ("aggregation=magnitude_weighted", "backbone.blocks.0.aggregation.parts.0", "MagnitudeWeightedAggregation"),
+        ("aggregation=local_box", "backbone.blocks.0.aggregation.parts.0", "LocalBoxAggregation"),
+        ("aggregation=causal", "backbone.blocks.0.aggregation.parts.0", "CausalMeanAggregation"),
+        ("aggregation=[causal,causal_filter]", "backbone.blocks.0.aggregation.parts.1", "CausalFilterAggregation"),
+        ("aggregation=phase_attention", "backbone.blocks.0.aggregation.parts.0", "PhaseAttentionAggregation"),
+        ("aggregation=hierarchical", "backbone.blocks.0.aggregation.parts.0", "HierarchicalAggregation"),
         ("aggregation=[mean,local]", "backbone.blocks.0.aggregation.parts.1", "LocalAggregation"),
     ],
 )
@@ -142,7 +163,7 @@ def test_a_choice_changes_the_built_module(override: str, place: str, expected: 
         ("model.n_layers=3", "backbone.blocks.2.n_heads", 2),
         ("model.dropout=0.7", "dropout.p", 0.7),
         ("readout=mag", "head.in_features", 4),
-        ("pooling.sharpness=1.5", "pooling.score.psi.coefficients.data", [[1.5] * 4, [0.0] * 4, [0.0] * 4]),
+        ("pooling.sharpness=1.5", "pooling.score.psi.coefficients.data", [[1.5 / 4] * 4, [0.0] * 4, [0.0] * 4]),
     ],
 )
 def test_a_number_reaches_the_built_module(override: str, place: str, value: object) -> None:

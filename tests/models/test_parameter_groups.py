@@ -5,7 +5,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from cvkan.core.aggregation import AgreementAggregation, LocalAggregation, MagnitudeAggregation
+from cvkan.core.aggregation import AgreementAggregation, MagnitudeAggregation
+from cvkan.core.local import LocalAggregation
 from cvkan.core.polarizing import PolarBlock
 from cvkan.core.pooling import AttentionPooling, Readout
 from cvkan.core.position import LearnedPosition
