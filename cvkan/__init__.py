@@ -93,7 +93,10 @@ if TYPE_CHECKING:
     from cvkan.models.embedding import ConvStem as ConvStem
     from cvkan.models.embedding import Embedding as Embedding
     from cvkan.models.embedding import IdentityEmbedding as IdentityEmbedding
+    from cvkan.models.embedding import LinearEmbedding as LinearEmbedding
     from cvkan.models.embedding import PatchEmbedding as PatchEmbedding
+    from cvkan.models.embedding import RFFTPatchEmbedding as RFFTPatchEmbedding
+    from cvkan.models.embedding import TokenEmbedding as TokenEmbedding
     from cvkan.spec import Batch as Batch
     from cvkan.spec import Spec as Spec
     from cvkan.tasks.base import Task as Task
@@ -170,7 +173,15 @@ _EXPORTS = {
     "cvkan.domains.datamodule": ("DataModule", "Loading", "TensorSplit"),
     "cvkan.errors": ("DataUnavailableError", "DivergedError", "UserError"),
     "cvkan.models.cvkan": ("CVKAN",),
-    "cvkan.models.embedding": ("ConvStem", "Embedding", "IdentityEmbedding", "PatchEmbedding"),
+    "cvkan.models.embedding": (
+        "ConvStem",
+        "Embedding",
+        "IdentityEmbedding",
+        "LinearEmbedding",
+        "PatchEmbedding",
+        "RFFTPatchEmbedding",
+        "TokenEmbedding",
+    ),
     "cvkan.spec": ("Batch", "Spec"),
     "cvkan.tasks.base": ("Task",),
     "cvkan.tasks.classification": ("ClassificationTask",),

@@ -22,6 +22,7 @@ class Spec:
         class_names: one name a class, in label order; empty where there are no classes.
         is_complex: ``x`` is a complex tensor.
         sample_rate_hz: sampling rate of a waveform, else None.
+        vocabulary_size: how many ids there are where ``x`` holds ids of words, 0 to ``vocabulary_size`` - 1, else None.
     """
 
     input_shape: tuple[int, ...]
@@ -30,6 +31,7 @@ class Spec:
     class_names: tuple[str, ...] = ()
     is_complex: bool = False
     sample_rate_hz: int | None = None
+    vocabulary_size: int | None = None
 
     @property
     def per_token(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.plugins import MixedPrecision
 from omegaconf import DictConfig
 
@@ -90,7 +91,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     )
     try:
         with stop.listening():
-            trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+            fit(trainer, task, data, cfg.ckpt)
             # Without a best one, the monitored metric was never a number.
             tested_ckpt = run.best if run.best.exists() else run.last
             (tested,) = trainer.test(task, datamodule=data, ckpt_path=tested_ckpt, weights_only=True, verbose=False)
@@ -109,6 +110,18 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     report.write(run, task)
     report.print_table(run)
     return metrics
+
+
+def fit(trainer: pl.Trainer, task: Task, data: Any, ckpt: str | None) -> None:
+    """``trainer.fit``, with Lightning's complaints about the user's choices as such.
+
+    Raises:
+        UserError: a choice that only shows itself in training, such as a metric that a scheduler waits for in vain.
+    """
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=ckpt, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(one_line(error), "trainer.fit", "Choose one of the names that the message lists.") from error
 
 
 def final_metrics(tested: Any, task: Task, checkpoint: RunCheckpoint) -> dict[str, Any]:
@@ -164,6 +177,7 @@ def quiet_lightning() -> None:
         ".*GPU available but not used.*",
         ".*Early stopping conditioned on metric.*",  # RunCheckpoint refuses it
         ".*LeafSpec.*is deprecated.*",
+        ".*torch._prims_common.check. is deprecated.*",  # torch about itself, in its compiler
         ".*AMP with fp16 is not supported on CPU.*",  # keep_precision
         ".*does not support code generation for complex operators.*",  # the core has none, only its entrance
         ".*lr_scheduler.step.. before .optimizer.step.*",  # a loss scaler skips the first steps until its scale fits

@@ -207,6 +207,8 @@ def test_every_domain_trains_with_every_pooling_and_norm(
         *(("synthetic", [f"optimizer={name}"]) for name in CHOICES["optimizer"]),
         *(("synthetic", [f"scheduler={name}"]) for name in CHOICES["scheduler"]),
         ("image", ["embedding=patch"]),
+        ("audio", ["embedding=rfft_patch", "embedding.patch_size=200", "embedding.stride=200"]),
+        ("synthetic", ["embedding=linear", "model.d_complex=8"]),
         ("image", ["model=convnet"]),
         ("image", ["data.augment=null"]),
     ],

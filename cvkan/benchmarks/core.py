@@ -59,9 +59,9 @@ class CoreSuite(Suite):
         """Rows of all shapes, then of all token counts."""
         with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            for shape in self.settings["shapes"]:
+            for n_batch, n_tokens, d_complex in self.settings["shapes"]:
                 for half in (False, True):
-                    yield from self.against_others(*shape, half=half)
+                    yield from self.against_others(n_batch, n_tokens, d_complex, half)
             yield from self.against_length(**self.settings["line"])
 
     def against_others(self, n_batch: int, n_tokens: int, d_complex: int, half: bool) -> Iterator[Row]:
@@ -87,8 +87,9 @@ class CoreSuite(Suite):
             yield compared(case, best[OWN][1], seconds[best[OWN]], "ms", against, seconds[best[other]], scale=1e3)
         peak = {name: peak_bytes(steps[best[name]]) for name in (OWN, COMPLEX, EQUAL)}
         for other in (COMPLEX, EQUAL):
-            if peak[OWN] and peak[other]:
-                yield compared(case, "peak_memory", [peak[OWN]], "MiB", other, [peak[other]], scale=2**-20)
+            own_peak, other_peak = peak[OWN], peak[other]
+            if own_peak and other_peak:
+                yield compared(case, "peak_memory", [own_peak], "MiB", other, [other_peak], scale=2**-20)
 
     def against_length(self, d_complex: int, n_tokens: Sequence[int], tokens: int) -> Iterator[Row]:
         """Batches of equally many tokens in fewer and longer samples: step time a token, against the shortest."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
+from cvkan.core.linear import ComplexLinear, complex_dropout, masked
 from cvkan.core.polar import Planes, as_planes
 from cvkan.spec import Spec
 
@@ -56,6 +58,110 @@ class IdentityEmbedding(Embedding):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
         """Complex (B, N, D) to planes (B, N, D)."""
         return as_planes(x), mask
+
+
+class LinearEmbedding(Embedding):
+    """Each token's features by one linear map: z_n = W x_n + b.
+
+    Args:
+        spec: samples of shape (N, F), real or complex.
+        d_complex: channels D.
+
+    Raises:
+        ValueError: the input is not a sequence of feature vectors.
+    """
+
+    def __init__(self, spec: Spec, d_complex: int) -> None:
+        super().__init__()
+        if len(spec.input_shape) != 2:
+            raise ValueError(
+                f"embedding=linear needs tokens (n_tokens, features), got samples of shape {spec.input_shape}; "
+                "choose the embedding that fits the data"
+            )
+        n_tokens, n_features = spec.input_shape
+        self.grid = (n_tokens,)
+        self.is_complex = spec.is_complex
+        self.project = ComplexLinear(n_features, d_complex)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
+        """Features (B, N, F), real or complex, to planes (B, N, D)."""
+        planes = as_planes(x if self.is_complex else (x, torch.zeros_like(x)))
+        return self.project(masked(planes, mask)), mask
+
+
+class TokenEmbedding(Embedding):
+    """One learned complex vector a word of the vocabulary.
+
+    Args:
+        spec: samples of shape (N,), integer ids, with ``vocabulary_size``.
+        d_complex: channels D.
+        dropout: probability of dropping a complex number of a token.
+
+    Raises:
+        ValueError: the input has no vocabulary.
+    """
+
+    def __init__(self, spec: Spec, d_complex: int, dropout: float) -> None:
+        super().__init__()
+        if spec.vocabulary_size is None or len(spec.input_shape) != 1:
+            raise ValueError(
+                f"embedding=token needs ids of words (n_tokens,) and a vocabulary, got samples of shape "
+                f"{spec.input_shape}; choose the embedding that fits the data"
+            )
+        self.grid = (spec.input_shape[0],)
+        self.d_complex, self.dropout = d_complex, dropout
+        self.table = nn.Embedding(spec.vocabulary_size, 2 * d_complex)
+        nn.init.normal_(self.table.weight, std=math.sqrt(0.5))  # two planes: the rms of |z| starts at 1
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
+        """Ids (B, N) to planes (B, N, D)."""
+        re, im = self.table(x).split(self.d_complex, dim=-1)  # (B, N, D) each
+        return complex_dropout((re, im), self.dropout, self.training), mask
+
+
+class RFFTPatchEmbedding(Embedding):
+    """Overlapping patches of a series, each by its spectrum: z_n = W rfft(x_n) + b.
+
+    All channels of a series at one place make one token. A shift of the series turns the phases of its spectrum, which
+    is what complex tokens are for. Source: patches as in Nie et al., "A time series is worth 64 words", 2023; the
+    spectrum in their place is our own choice.
+
+    Args:
+        spec: samples of shape (T,) or (T, C), real.
+        d_complex: channels D.
+        patch_size: samples a patch.
+        stride: samples from patch to patch; what is left at the end is cut off.
+
+    Raises:
+        ValueError: the input is no real series, or shorter than a patch.
+    """
+
+    def __init__(self, spec: Spec, d_complex: int, patch_size: int, stride: int) -> None:
+        super().__init__()
+        if spec.is_complex or len(spec.input_shape) not in (1, 2):
+            raise ValueError(
+                f"embedding=rfft_patch needs a real series (n_samples,) or (n_samples, channels), got samples of shape "
+                f"{spec.input_shape}; choose the embedding that fits the data"
+            )
+        length, n_channels = (*spec.input_shape, 1)[:2]
+        if not 1 <= patch_size <= length or stride < 1:
+            raise ValueError(
+                f"patches of {patch_size} samples with stride {stride} do not fit a series of {length}; "
+                "set embedding.patch_size and embedding.stride"
+            )
+        self.patch_size, self.stride = patch_size, stride
+        self.grid = ((length - patch_size) // stride + 1,)
+        self.project = ComplexLinear(n_channels * (patch_size // 2 + 1), d_complex)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
+        """Series (B, T) or (B, T, C) to planes (B, N, D); mask (B, T): a token with any valid sample is valid."""
+        x = x.unsqueeze(-1) if x.dim() == 2 else x  # (B, T, C)
+        if mask is not None:
+            x = x.masked_fill(~mask.bool().unsqueeze(-1), 0.0)
+            mask = mask.bool().unfold(1, self.patch_size, self.stride).any(dim=-1)  # (B, N)
+        patches = x.float().unfold(1, self.patch_size, self.stride)  # (B, N, C, P)
+        spectrum = torch.fft.rfft(patches, norm="ortho").flatten(2)  # (B, N, C (P/2 + 1)), complex
+        return self.project(as_planes(spectrum)), mask
 
 
 class PatchEmbedding(Embedding):

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from cvkan.models.embedding import ConvStem, IdentityEmbedding, PatchEmbedding
+from cvkan.models.embedding import (
+    ConvStem,
+    IdentityEmbedding,
+    LinearEmbedding,
+    PatchEmbedding,
+    RFFTPatchEmbedding,
+    TokenEmbedding,
+)
 from cvkan.spec import Spec
 
 
@@ -81,3 +90,74 @@ def test_only_images_are_taken(build: type[ConvStem] | type[PatchEmbedding]) -> 
     options = {"n_layers": 2, "max_tokens": 64} if build is ConvStem else {"patch_size": 2}
     with pytest.raises(ValueError, match=r"needs images \(channels, height, width\), got samples of shape \(16000,\)"):
         build(Spec((16000,), "classes", 10), 4, **options)
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_linear_tokens_are_a_matrix_product_and_keep_the_mean_power(is_complex: bool) -> None:
+    torch.manual_seed(0)
+    embedding = LinearEmbedding(Spec((5, 400), "classes", 2, is_complex=is_complex), 300)
+    x = torch.randn(4, 5, 400, dtype=torch.complex64 if is_complex else torch.float32)
+    (re, im), _ = embedding(x)
+    weight = torch.complex(embedding.project.weight_re, embedding.project.weight_im)
+    torch.testing.assert_close(torch.complex(re, im), x.to(weight.dtype) @ weight.T, rtol=1e-4, atol=1e-4)
+    assert (re.square() + im.square()).mean().item() == pytest.approx(1.0, rel=0.05)
+    assert embedding.grid == (5,)
+
+
+def test_padding_of_linear_tokens_may_hold_anything() -> None:
+    embedding = LinearEmbedding(Spec((3, 2), "classes", 2), 4)
+    mask = torch.tensor([[True, True, False]])
+    x = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [torch.nan, torch.inf]]])
+    (re, im), _ = embedding(x, mask)
+    (re + im).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in embedding.parameters())
+
+
+def test_token_embedding_looks_words_up_and_drops_whole_complex_numbers() -> None:
+    torch.manual_seed(0)
+    embedding = TokenEmbedding(Spec((6,), "classes", 2, vocabulary_size=50), 32, dropout=0.5)
+    x = torch.randint(50, (3, 6))
+    re, im = embedding.eval()(x)[0]
+    torch.testing.assert_close(torch.cat([re, im], dim=-1), embedding.table.weight[x], rtol=0, atol=0)
+    re, im = embedding.train()(x)[0]
+    assert torch.equal(re == 0, im == 0)
+    assert 0.4 < (re == 0).float().mean() < 0.6
+    assert embedding.table.weight.square().mean().item() == pytest.approx(0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("n_channels", [None, 3])
+def test_rfft_patches_are_spectra_of_overlapping_windows(n_channels: int | None) -> None:
+    torch.manual_seed(0)
+    shape = (20,) if n_channels is None else (20, n_channels)
+    embedding = RFFTPatchEmbedding(Spec(shape, "classes", 2), 5, patch_size=8, stride=4)
+    assert embedding.grid == (4,)
+    x = torch.randn(2, *shape)
+    (re, im), _ = embedding(x)
+    window = x[1, 8:16].reshape(8, -1)  # token 2
+    spectrum = torch.stack([torch.fft.fft(column)[:5] for column in window.T]).flatten() / 8**0.5
+    weight = torch.complex(embedding.project.weight_re, embedding.project.weight_im)
+    torch.testing.assert_close(torch.complex(re, im)[1, 2], weight @ spectrum)
+
+
+def test_rfft_patches_are_valid_where_any_sample_is_and_ignore_the_others() -> None:
+    embedding = RFFTPatchEmbedding(Spec((12,), "classes", 2), 2, patch_size=4, stride=4)
+    mask = torch.arange(12)[None] < 5
+    x = torch.randn(1, 12)
+    planes, tokens = embedding(x, mask)
+    dirty, _ = embedding(torch.where(mask, x, torch.nan), mask)
+    assert tokens.tolist() == [[True, True, False]]
+    assert all(torch.equal(a, b) for a, b in zip(planes, dirty, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: LinearEmbedding(Spec((8,), "classes", 2), 4), r"embedding=linear needs tokens .*\(8,\)"),
+        (lambda: TokenEmbedding(Spec((8,), "classes", 2), 4, 0.0), "embedding=token needs ids of words"),
+        (lambda: RFFTPatchEmbedding(Spec((8,), "classes", 2), 4, 16, 8), "patches of 16 samples .* series of 8"),
+        (lambda: RFFTPatchEmbedding(image(1, 8, 8), 4, 2, 2), "embedding=rfft_patch needs a real series"),
+    ],
+)
+def test_embeddings_refuse_other_kinds_of_data(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
