@@ -51,8 +51,9 @@ def build_model(cfg: DictConfig, spec: Spec) -> nn.Module:
 def compile_in_place(model: nn.Module) -> None:
     """Have calls of a model ``(x, mask)`` compiled, to one graph that takes batches of any size above 1.
 
-    The number of samples alone is marked as varying: last batches and test batches then cost no further compilation,
-    and convolutions keep images of known size. ``dynamic=True`` would mark all sizes, which fails on them in torch 2.11.
+    The number of samples alone is marked as varying, so that last batches cost no compilation of their own (on a CPU
+    one may: convolutions choose their kernel at 16 samples). Training, validation and test compile once each.
+    ``dynamic=True`` would mark all sizes: torch 2.11 fails to compile convolutions of images of unknown size.
     """
     model.compile(fullgraph=True)
     compiled = model._compiled_call_impl

@@ -32,8 +32,8 @@ def one_cycle(optimizer: Optimizer, total_steps: int, warmup_fraction: float, fi
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=max(total_steps, 2),  # OneCycleLR divides by total_steps - 1
-        pct_start=warmup_fraction,
+        total_steps=max(total_steps, 2),  # OneCycleLR divides by total_steps - 1,
+        pct_start=max(warmup_fraction, 1.5 / max(total_steps, 2)),  # and by the steps that go up, less one
         cycle_momentum=False,
         div_factor=25.0,
         final_div_factor=1 / (25.0 * final_fraction),

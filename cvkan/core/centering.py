@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core.linear import masked
-from cvkan.core.norm import mean_over_tokens
 from cvkan.core.polar import Planes, complex_in_complex_out, log_magnitude, squared_magnitude
 
 
@@ -49,7 +48,7 @@ class TokenCentering(Centering):
     def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
         """Planes (B, N, D) whose log-magnitudes average to 0 over the valid tokens, a channel; 0 at padded tokens."""
         z = masked(z, mask)
-        factor = torch.exp(-mean_log_magnitude(z, mask, self.causal))  # (B, 1 or N, D)
+        factor = torch.exp(-mean_log_magnitude(z, self.causal))  # (B, 1 or N, D)
         return z[0] * factor, z[1] * factor
 
 
@@ -60,13 +59,31 @@ class SampleCentering(Centering):
     def forward(self, z: Planes, mask: Tensor | None = None) -> Planes:
         """Planes (B, N, D) whose log-magnitudes average to 0 over valid tokens and channels; 0 at padded tokens."""
         z = masked(z, mask)
-        factor = torch.exp(-mean_log_magnitude(z, mask, self.causal).mean(dim=-1, keepdim=True))  # (B, 1 or N, 1)
+        factor = torch.exp(-mean_log_magnitude(z, self.causal, per_sample=True))  # (B, 1 or N, 1)
         return z[0] * factor, z[1] * factor
 
 
-def mean_log_magnitude(z: Planes, mask: Tensor | None, causal: bool) -> Tensor:
-    """Mean over valid tokens of log|z|: planes (B, N, D), 0 at padded tokens, to (B, 1, D), or (B, N, D) if causal."""
-    s = log_magnitude(squared_magnitude(z))
-    if mask is not None:
-        s = s.masked_fill(~mask.bool().unsqueeze(-1), 0.0)  # the floor of a padded token is no magnitude
-    return mean_over_tokens(s, mask, causal)
+def mean_log_magnitude(z: Planes, causal: bool, per_sample: bool = False) -> Tensor:
+    """Mean of log|z| over the tokens that are there, each with weight |z|^2 / (|z|^2 + eps^2).
+
+    A silent token has the floor of the logarithm for a magnitude, -6.9: with an equal say, a sample that is mostly
+    silent would be blown up by e^(6.9 p / (1 - p)) for a silent share p. Padded tokens must be 0.
+
+    Args:
+        z: planes (B, N, D).
+        causal: a mean for each token, over the tokens up to it.
+        per_sample: over channels too.
+
+    Returns:
+        Tensor (B, 1 or N, D or 1); 0 where all is silent.
+    """
+    r2 = squared_magnitude(z)
+    presence = squared_magnitude(z, 0.0) / r2
+    total, weight = presence * log_magnitude(r2), presence
+    if per_sample:
+        total, weight = total.sum(dim=-1, keepdim=True), weight.sum(dim=-1, keepdim=True)
+    if causal:
+        total, weight = total.cumsum(dim=1), weight.cumsum(dim=1)
+    else:
+        total, weight = total.sum(dim=1, keepdim=True), weight.sum(dim=1, keepdim=True)
+    return total / weight.clamp(min=1e-6)

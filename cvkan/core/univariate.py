@@ -100,7 +100,7 @@ class Harmonic(nn.Module):
     Args:
         d_complex: number of channels D, one function each.
         n_harmonics: number of harmonics M.
-        first_cosine: amplitude of cos(theta) at the start; 1 gives the cardioid of Virtue et al., 2017. The rest starts at 0.
+        first_cosine: amplitude of cos(theta) at the start, 1 for the cardioid of Virtue et al., 2017; else 0.
     """
 
     def __init__(self, d_complex: int, n_harmonics: int = 2, first_cosine: float = 0.0) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core.backbone import Block, LayerTrace, PolarBackbone
-from cvkan.core.linear import masked
+from cvkan.core.linear import RealLinear, masked
 from cvkan.core.norm import SampleRMSNorm
 from cvkan.core.polar import Planes
 from cvkan.core.pooling import Pooling, Readout
@@ -69,7 +69,7 @@ class CVKAN(nn.Module):
                 f"{'none' if spec.per_token else 'mean, magnitude or attention'}"
             )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(self.readout.n_features(d_complex), spec.n_outputs)
+        self.head = RealLinear(self.readout.n_features(d_complex), spec.n_outputs)
         if spec.per_token and spec.n_outputs == 1 and self.readout.with_magnitude:
             # The logit starts as 4 (mean |z| - 1.35): at the end of an untrained stack wanted tokens stand near
             # 1.8 and the others near 0.9, so the untrained network already is the polarizer.

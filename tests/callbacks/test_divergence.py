@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from toy_run import N_BATCHES, ToyTask, run_toy
 
-from cvkan.callbacks.divergence import Divergence
 from cvkan.errors import DivergedError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::UserWarning:torch")

@@ -22,8 +22,13 @@ def centred(z: Tensor, valid: Tensor, per_channel: bool, causal: bool) -> Tensor
     s = torch.log(reference.radius(z))
     rows = []
     for t in range(len(z)):
-        seen = s[: t + 1][valid[: t + 1]] if causal else s[valid]
-        mean = seen.mean(dim=0) if per_channel else seen.mean()
+        seen = valid & (torch.arange(len(z)) <= t) if causal else valid
+        weight = (z.abs() / reference.radius(z))[seen] ** 2
+        mean = (
+            (weight * s[seen]).sum(dim=0) / weight.sum(dim=0)
+            if per_channel
+            else (weight * s[seen]).sum() / weight.sum()
+        )
         rows.append(torch.exp(s[t] - mean) * reference.unit(z[t]) * valid[t])
     return torch.stack(rows)
 
@@ -147,3 +152,17 @@ def test_a_block_centres_causally_where_its_aggregation_is_causal(aggregation: t
     assert block.centering.causal == (aggregation is PrefixMean)
     expected = TokenCentering(causal=aggregation is PrefixMean)(block.update(planes, mask)[0], mask)
     assert torch.equal(block(planes, mask)[1], expected[1])
+
+
+@CAUSAL
+@pytest.mark.parametrize("kind", [TokenCentering, SampleCentering])
+def test_silent_tokens_have_no_say(kind: type[Centering], causal: bool) -> None:
+    sound = gaussian(1, 2, D, scale=2.0)
+    silent = torch.zeros(1, 20, D, dtype=sound.dtype)
+    centring = kind(causal)
+    alone, among_silence = centring(sound), centring(torch.cat([silent, sound], dim=1))
+    torch.testing.assert_close(among_silence[:, 20:], alone)
+    z = planes_of(torch.cat([silent, 1e-12 * sound], dim=1))
+    for _ in range(12):
+        z = centring(z)
+    assert max(plane.abs().max() for plane in z) < 1.0

@@ -36,6 +36,8 @@ CASES: list[dict[str, object]] = [
     *({"centering": kind, "aggregation": agg} for kind in CENTERINGS[1:] for agg in ("mean", "causal")),
 ]
 
+QUICK = (1, 4)  # a block takes some seconds to trace
+
 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:
@@ -81,11 +83,16 @@ def name_of(case: dict[str, object]) -> str:
     return "-".join(getattr(value, "__name__", str(value)) for value in case.values())
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[] if i in QUICK else pytest.mark.slow) for i, case in enumerate(CASES)],
+    ids=name_of,
+)
 def test_block_is_one_graph_for_batches_of_any_size(case: dict[str, object]) -> None:
     assert_one_graph(make(case))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", ["polar", "polar_edge", "classic mlp"])
 def test_backward_pass_of_a_block_is_compiled_too(block: str) -> None:
     assert_one_graph(make({"block": block, "aggregation": "agreement+local"}), backend="aot_eager")
@@ -103,16 +110,19 @@ class Ending(nn.Module):
         return self.pooling(z, self.readout(z), mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_end_of_the_stack_is_one_graph_for_batches_of_any_size(pooling: Callable[..., Pooling]) -> None:
     assert_one_graph(perturbed(Ending(pooling)))
 
 
+@pytest.mark.slow
 def test_stack_is_one_graph_without_a_mask() -> None:
     block = partial(PolarBlock, psi=PolynomialPsi, aggregations={"a": AGGREGATIONS["agreement+local"]})
     assert_one_graph(perturbed(PolarBackbone(D, 3, 2, (6,), block), std=0.1), masking=False)
 
 
+@pytest.mark.slow
 def test_one_sample_and_one_token_have_the_values_of_eager_mode() -> None:
     module = make({})
     compiled = torch.compile(module, fullgraph=True, dynamic=True, backend="eager")
@@ -121,6 +131,7 @@ def test_one_sample_and_one_token_have_the_values_of_eager_mode() -> None:
             torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("block", ["polar", "polar_edge", "classic mlp"])
 def test_block_is_one_graph_under_autocast(block: str, half: torch.dtype) -> None:
@@ -143,6 +154,7 @@ def test_layers_compiled_apart_share_one_graph() -> None:
     assert counter.frame_count == 1
 
 
+@pytest.mark.slow
 def test_many_kinds_of_modules_can_be_compiled_apart() -> None:
     kinds = [
         *(ComplexLinear(D, D), PolarAct(D), ChannelMixing(D), EdgeMixing(D), NoNorm(D), PreRMSNorm(D)),

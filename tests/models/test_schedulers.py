@@ -193,3 +193,16 @@ def test_a_plateau_on_an_unknown_metric_stops_the_run_and_names_those_there_are(
 def test_a_run_of_one_step_has_a_positive_finite_rate(schedule: Callable[..., LRScheduler]) -> None:
     (rate,) = rates(schedule, 1, warmup_fraction=0.2, final_fraction=1e-3)
     assert 0 < rate <= PEAK
+
+
+@pytest.mark.parametrize("total_steps", range(1, 12))
+def test_one_cycle_goes_through_the_shortest_runs(total_steps: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = one_cycle(optimizer, total_steps, warmup_fraction=0.2, final_fraction=1e-3)
+    rates = []
+    for _ in range(total_steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step() if len(rates) < total_steps else None
+    assert all(0 < rate <= 1 for rate in rates)
+    assert total_steps < 4 or max(rates) > 0.5
