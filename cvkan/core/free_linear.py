@@ -9,8 +9,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from cvkan.core.linear import real_linear
 from cvkan.core.polar import Planes, complex_in_complex_out
 
 
@@ -43,7 +43,7 @@ class FreeLinear(nn.Module):
     @complex_in_complex_out
     def forward(self, z: Planes) -> Planes:
         """Map planes, each (..., d_in), to planes, each (..., d_out); a complex tensor gives a complex tensor."""
-        y: Tensor = F.linear(torch.cat(z, dim=-1), self.weight, self.bias)  # (..., 2 d_out)
+        y = real_linear(torch.cat(z, dim=-1), self.weight, self.bias)  # (..., 2 d_out)
         re, im = y.split(self.d_out, dim=-1)
         return re, im
 

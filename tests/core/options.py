@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cvkan.core.backbone import PolarBackbone
 from cvkan.core.centering import NoCentering, SampleCentering, TokenCentering
 from cvkan.core.classic import ClassicBlock, MLPPsi, SharedPsi
+from cvkan.core.free_linear import FreeLinear
 from cvkan.core.heads import EmergentHeads, FactoredHeads, OffsetHeads
 from cvkan.core.linear import RealLinear
 from cvkan.core.norm import ComplexBatchNorm, NoNorm, PreRMSNorm, SampleRMSNorm, StreamLogLayerNorm, StreamRMSNorm
@@ -22,6 +23,7 @@ from cvkan.core.univariate import PolynomialPsi, RBFPsi
 
 BLOCKS = {
     "polar": partial(PolarBlock, psi=PolynomialPsi),
+    "polar free": partial(PolarBlock, linear=FreeLinear),
     "polar rbf": partial(PolarBlock, psi=RBFPsi),
     "polar_edge": partial(PolarBlock, mixing=partial(EdgeMixing, n_harmonics=2)),
     "classic mlp": partial(ClassicBlock, psi=MLPPsi),
