@@ -48,14 +48,15 @@ def build_model(cfg: DictConfig, spec: Spec) -> nn.Module:
     return model
 
 
-def compile_in_place(model: nn.Module) -> None:
+def compile_in_place(model: nn.Module, backend: str = "inductor") -> None:
     """Have calls of a model ``(x, mask)`` compiled, to one graph that takes batches of any size above 1.
 
-    The number of samples alone is marked as varying, so that last batches cost no compilation of their own (on a CPU
-    one may: convolutions choose their kernel at 16 samples). Training, validation and test compile once each.
-    ``dynamic=True`` would mark all sizes: torch 2.11 fails to compile convolutions of images of unknown size.
+    The number of samples is marked as varying, so that last batches cost no compilation of their own (on a CPU one may:
+    convolutions choose their kernel at 16 samples). A first batch of another number of tokens costs one, and then any
+    number will do. Training, validation and test compile once each. ``dynamic=True`` would mark all sizes: torch 2.11
+    fails to compile convolutions of images of unknown size.
     """
-    model.compile(fullgraph=True)
+    model.compile(fullgraph=True, backend=backend)
     compiled = model._compiled_call_impl
     assert compiled is not None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cvkan.core.linear import real_linear
 from cvkan.core.polar import Planes, complex_in_complex_out

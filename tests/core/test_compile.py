@@ -137,11 +137,16 @@ def test_one_sample_and_one_token_have_the_values_of_eager_mode() -> None:
 def test_block_is_one_graph_under_autocast(block: str, half: torch.dtype) -> None:
     module = make({"block": block, "aggregation": "phase_attention"}).float()
     counter = CompileCounterWithBackend("eager")
-    compiled = torch.compile(module, fullgraph=True, dynamic=True, backend=counter)
+    # With dynamic=True torch 2.11 fails on two autograd functions in a row whose sizes are all unknown, as float16 has
+    # them; marking what does vary is enough.
+    compiled = torch.compile(module, fullgraph=True, backend=counter)
     for shape in SHAPES:
         z = tuple(plane.float() for plane in planes_of(gaussian(*shape, D)))
+        mask = ragged_mask(*shape)
+        for tensor in (*z, mask):
+            torch._dynamo.mark_dynamic(tensor, [0, 1])
         with torch.autocast("cpu", dtype=half):
-            results = [function(z, ragged_mask(*shape)) for function in (compiled, module)]
+            results = [function(z, mask) for function in (compiled, module)]
         torch.testing.assert_close(*results, rtol=2e-2, atol=2e-2)
     assert counter.frame_count == 1
 
