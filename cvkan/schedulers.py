@@ -27,8 +27,14 @@ def one_cycle(optimizer: Optimizer, total_steps: int, warmup_fraction: float, fi
         warmup_fraction: share of the steps that go up.
         final_fraction: last rate over peak rate.
 
+    Raises:
+        ValueError: a fraction out of range.
+
     Source: Smith and Topin, "Super-Convergence", 2018, without the momentum cycle.
     """
+    check_fractions(warmup_fraction, final_fraction)
+    if final_fraction == 0:
+        raise ValueError("one_cycle needs a final_fraction above 0; scheduler=cosine ends at 0")
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
@@ -42,6 +48,7 @@ def one_cycle(optimizer: Optimizer, total_steps: int, warmup_fraction: float, fi
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup_fraction: float, final_fraction: float) -> LRScheduler:
     """Linear warm-up, then half a cosine down to ``final_fraction`` of the rate. Arguments as :func:`one_cycle`."""
+    check_fractions(warmup_fraction, final_fraction)
     warmup = round(warmup_fraction * total_steps)
 
     def factor(step: int) -> float:
@@ -51,6 +58,15 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup_fraction: float, final
         return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return LambdaLR(optimizer, factor)
+
+
+def check_fractions(warmup_fraction: float, final_fraction: float) -> None:
+    """Refuse shares that no run has."""
+    if not 0 <= warmup_fraction < 1 or not 0 <= final_fraction <= 1:
+        raise ValueError(
+            "needed: 0 <= warmup_fraction < 1 and 0 <= final_fraction <= 1, "
+            f"got warmup_fraction={warmup_fraction} and final_fraction={final_fraction}"
+        )
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:

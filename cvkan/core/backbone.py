@@ -80,7 +80,14 @@ class Block(nn.Module):
         return self.polarize(z, mask)[0]
 
     def polarize(self, z: Planes, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:
-        """As :meth:`forward`, with the gain of each token and channel, see :meth:`update`."""
+        """As :meth:`forward`, with the gain of each token and channel, see :meth:`update`.
+
+        Raises:
+            ValueError: planes of another shape than (B, N, D).
+        """
+        if z[0].dim() != 3 or z[0].shape[-1] != self.aggregation.d_complex:
+            wanted = f"(batch, tokens, d_complex={self.aggregation.d_complex})"
+            raise ValueError(f"a block takes tokens {wanted}, got planes of shape {tuple(z[0].shape)}")
         z, gain = self.update(at_least_float32(z), mask)  # an embedding may give half planes, the stream is none
         return self.centering(self.stream_norm(z, mask), mask), gain
 

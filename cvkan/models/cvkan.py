@@ -66,7 +66,7 @@ class CVKAN(nn.Module):
             raise ValueError(
                 f"{type(self.pooling).__name__} gives one output a {'sample' if spec.per_token else 'token'}, the data "
                 f"asks for one a {'token' if spec.per_token else 'sample'}; set pooling="
-                f"{'none' if spec.per_token else 'mean, magnitude or attention'}"
+                f"{'none' if spec.per_token else 'mean, magnitude, attention or max'}"
             )
         self.dropout = nn.Dropout(dropout)
         self.head = RealLinear(self.readout.n_features(d_complex), spec.n_outputs)

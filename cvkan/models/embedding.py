@@ -156,10 +156,11 @@ class RFFTPatchEmbedding(Embedding):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
         """Series (B, T) or (B, T, C) to planes (B, N, D); mask (B, T): a token with any valid sample is valid."""
         x = x.unsqueeze(-1) if x.dim() == 2 else x  # (B, T, C)
+        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # transforms know no half precision
         if mask is not None:
             x = x.masked_fill(~mask.bool().unsqueeze(-1), 0.0)
             mask = mask.bool().unfold(1, self.patch_size, self.stride).any(dim=-1)  # (B, N)
-        patches = x.float().unfold(1, self.patch_size, self.stride)  # (B, N, C, P)
+        patches = x.unfold(1, self.patch_size, self.stride)  # (B, N, C, P)
         spectrum = torch.fft.rfft(patches, norm="ortho").flatten(2)  # (B, N, C (P/2 + 1)), complex
         return self.project(as_planes(spectrum)), mask
 

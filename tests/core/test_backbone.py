@@ -172,3 +172,9 @@ def test_layout_reaches_the_aggregations() -> None:
 
     flat, square = (PolarBackbone(D, 1, 1, grid, block).blocks[0].aggregation.parts[0] for grid in ((6,), GRID_2D))
     assert (flat.weight_re.shape[-2:], square.weight_re.shape[-2:]) == ((1, 7), (7, 7))
+
+
+@pytest.mark.parametrize("shape", [(2, 6, D + 1), (2, 6, 1), (6, D)])
+def test_what_is_no_batch_of_tokens_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"takes tokens \(batch, tokens, d_complex={D}\), got planes of shape"):
+        build("mean")(torch.zeros(shape, dtype=torch.complex64))

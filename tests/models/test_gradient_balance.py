@@ -57,6 +57,6 @@ def test_no_kind_of_parameter_has_thirty_times_the_gradient_of_another(domain: s
             assert parameter.grad is not None, name
             squares[kind_of(name)] += float(parameter.grad.square().sum())
             numbers[kind_of(name)] += parameter.numel()
-    rms = {kind: (squares[kind] / numbers[kind]) ** 0.5 for kind in squares}
+    rms = {kind: (squares[kind] / numbers[kind]) ** 0.5 for kind in squares}  # number by number
     assert rms.keys() == KINDS.keys()
     assert max(rms.values()) < 30 * min(rms.values()), rms

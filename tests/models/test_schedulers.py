@@ -206,3 +206,11 @@ def test_one_cycle_goes_through_the_shortest_runs(total_steps: int) -> None:
         schedule.step() if len(rates) < total_steps else None
     assert all(0 < rate <= 1 for rate in rates)
     assert total_steps < 4 or max(rates) > 0.5
+
+
+@pytest.mark.parametrize("schedule", [one_cycle, cosine])
+@pytest.mark.parametrize(("warmup", "final"), [(2.0, 0.1), (-0.1, 0.1), (0.1, 1.5), (0.1, -1.0)])
+def test_shares_that_no_run_has_are_refused(schedule: object, warmup: float, final: float) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match=f"warmup_fraction={warmup} and final_fraction={final}"):
+        schedule(optimizer, 100, warmup_fraction=warmup, final_fraction=final)
