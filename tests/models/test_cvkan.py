@@ -61,7 +61,7 @@ def test_padded_tokens_and_other_samples_change_nothing(pooling: type[Pooling], 
 
 @pytest.mark.parametrize(("spec", "pooling"), [(TOKENS, MeanPooling), (CLASSES, NoPooling)])
 def test_pooling_must_fit_the_target(spec: Spec, pooling: type[Pooling]) -> None:
-    want = "none" if spec is TOKENS else "mean, magnitude or attention"
+    want = "none" if spec is TOKENS else "mean, magnitude, attention or max"
     with pytest.raises(ValueError, match=f"{pooling.__name__} gives one output a .*; set pooling={want}"):
         build(spec, pooling)
 
