@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -101,15 +101,19 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             run.write_json("metrics.json", metrics)
             run.finish("completed", None, throughput.figures())
     except BaseException as error:
-        failed = isinstance(error, Exception)
-        speaks_for_itself = isinstance(error, (UserError, DivergedError, Interrupted))
-        message = one_line(error) if speaks_for_itself else f"{type(error).__name__}: {one_line(error)}"
-        run.finish("failed" if failed else "interrupted", message, throughput.figures())
+        run.finish(*outcome(error), throughput.figures())
         raise
     # The run is complete, whatever becomes of its pictures.
     report.write(run, task)
     report.print_table(run)
     return metrics
+
+
+def outcome(error: BaseException) -> tuple[Literal["failed", "interrupted"], str]:
+    """Status and message of a run that an error ended."""
+    speaks_for_itself = isinstance(error, (UserError, DivergedError, Interrupted))
+    message = one_line(error) if speaks_for_itself else f"{type(error).__name__}: {one_line(error)}"
+    return "failed" if isinstance(error, Exception) else "interrupted", message
 
 
 def fit(trainer: pl.Trainer, task: Task, data: Any, ckpt: str | None) -> None:
