@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from cvkan.core.classic import SharedPsi as SharedPsi
     from cvkan.core.edge import Edge as Edge
     from cvkan.core.edge import PolarKANLinear as PolarKANLinear
-    from cvkan.core.free_linear import FreeLinear as FreeLinear
     from cvkan.core.heads import EmergentHeads as EmergentHeads
     from cvkan.core.heads import FactoredHeads as FactoredHeads
     from cvkan.core.heads import Heads as Heads
     from cvkan.core.heads import OffsetHeads as OffsetHeads
     from cvkan.core.linear import ComplexLinear as ComplexLinear
+    from cvkan.core.linear import FreeLinear as FreeLinear
     from cvkan.core.local import CausalFilterAggregation as CausalFilterAggregation
     from cvkan.core.local import CausalMeanAggregation as CausalMeanAggregation
     from cvkan.core.local import HierarchicalAggregation as HierarchicalAggregation
@@ -122,9 +122,8 @@ _EXPORTS = {
     "cvkan.core.centering": ("Centering", "NoCentering", "SampleCentering", "TokenCentering"),
     "cvkan.core.classic": ("ClassicBlock", "MLPPsi", "SharedPsi"),
     "cvkan.core.edge": ("Edge", "PolarKANLinear"),
-    "cvkan.core.free_linear": ("FreeLinear",),
     "cvkan.core.heads": ("EmergentHeads", "FactoredHeads", "Heads", "OffsetHeads"),
-    "cvkan.core.linear": ("ComplexLinear",),
+    "cvkan.core.linear": ("ComplexLinear", "FreeLinear"),
     "cvkan.core.local": (
         "CausalFilterAggregation",
         "CausalMeanAggregation",

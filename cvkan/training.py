@@ -125,7 +125,7 @@ def fit(trainer: pl.Trainer, task: Task, data: Any, ckpt: str | None) -> None:
     try:
         trainer.fit(task, datamodule=data, ckpt_path=ckpt, weights_only=True)
     except MisconfigurationException as error:
-        raise UserError(one_line(error), "trainer.fit", "Choose one of the names that the message lists.") from error
+        raise UserError(one_line(error), "trainer.fit", "Change the choice that the message names.") from error
 
 
 def final_metrics(tested: Any, task: Task, checkpoint: RunCheckpoint) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from cvkan.core.heads import check_heads
 from cvkan.core.linear import masked
 from cvkan.core.norm import mean_over_tokens
 from cvkan.core.polar import EPS, Planes, at_least_float32, no_autocast, squared_magnitude, unit_phase
@@ -43,8 +44,7 @@ class Aggregation(nn.Module):
 
     def __init__(self, d_complex: int, n_heads: int, grid: Grid) -> None:
         super().__init__()
-        if d_complex % n_heads:
-            raise ValueError(f"n_heads must divide d_complex, got n_heads={n_heads} and d_complex={d_complex}")
+        check_heads(d_complex, n_heads)
         self.d_complex, self.n_heads, self.grid = d_complex, n_heads, grid
 
     def forward(self, v: Planes, mask: Tensor | None = None) -> Planes:

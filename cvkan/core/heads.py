@@ -31,8 +31,7 @@ class Heads(nn.Module):
 
     def __init__(self, d_complex: int, n_heads: int) -> None:
         super().__init__()
-        if d_complex % n_heads:
-            raise ValueError(f"n_heads must divide d_complex, got n_heads={n_heads} and d_complex={d_complex}")
+        check_heads(d_complex, n_heads)
         self.n_heads = n_heads
 
     def enter(self, z: Planes) -> Planes:
@@ -99,6 +98,16 @@ class FactoredHeads(Heads):
         return lambda d_complex, *args, **kwargs: PerHead(
             function(d_complex // self.n_heads, *args, **kwargs), self.n_heads
         )
+
+
+def check_heads(d_complex: int, n_heads: int) -> None:
+    """Refuse heads that cannot share the channels evenly.
+
+    Raises:
+        ValueError: ``n_heads`` does not divide ``d_complex``.
+    """
+    if d_complex % n_heads:
+        raise ValueError(f"n_heads must divide d_complex, got n_heads={n_heads} and d_complex={d_complex}")
 
 
 class PerHead(nn.Module):

@@ -1,4 +1,4 @@
-"""The complex linear layer, as one real matrix product.
+"""Linear maps of complex tensors, as one real matrix product.
 
 Legend: D complex channels; (...) any leading dimensions.
 """
@@ -15,15 +15,15 @@ from cvkan.core.fused import ScaledLinear
 from cvkan.core.polar import Planes, complex_in_complex_out, in_float16
 
 
-class ComplexLinear(nn.Module):
-    """y = (P + iQ) z + b, one real product of [re, im] with [[P, Q], [-Q, P]].
+class PlaneLinear(nn.Module):
+    """Base of the linear maps of planes: one real product of [re, im] with a matrix that a subclass makes.
 
     Args:
         d_in: complex input channels.
         d_out: complex output channels.
         bias: add a complex bias, 0 at the start.
-        identity: start at the identity map (needs ``d_in == d_out``) in place of P, Q ~ N(0, gain^2 / (2 d_in)),
-            which keeps the mean squared magnitude times gain^2.
+        identity: start at the identity map (needs ``d_in == d_out``) in place of normal numbers of variance
+            gain^2 / (2 d_in), which keep the mean squared magnitude times gain^2.
         gain: factor on the random start.
 
     Raises:
@@ -35,10 +35,47 @@ class ComplexLinear(nn.Module):
         if identity and d_in != d_out:
             raise ValueError(f"identity=True needs d_in == d_out, got {d_in} and {d_out}")
         self.d_in, self.d_out, self.identity, self.gain = d_in, d_out, identity, gain
-        self.weight_re = nn.Parameter(torch.empty(d_out, d_in))
-        self.weight_im = nn.Parameter(torch.empty(d_out, d_in))
+        self.make_weights()
         self.bias = nn.Parameter(torch.empty(2 * d_out)) if bias else None
         self.reset_parameters()
+
+    def make_weights(self) -> None:
+        """Create the weights, each (.., d_out) x (.., d_in), uninitialised."""
+        raise NotImplementedError
+
+    def matrix(self) -> Tensor:
+        """The real matrix (2 d_out, 2 d_in)."""
+        raise NotImplementedError
+
+    def reset_parameters(self) -> None:
+        """Start anew."""
+        raise NotImplementedError
+
+    @complex_in_complex_out
+    def forward(self, z: Planes) -> Planes:
+        """Map planes, each (..., d_in), to planes, each (..., d_out); a complex tensor gives a complex tensor."""
+        y = real_linear(torch.cat(z, dim=-1), self.matrix(), self.bias)  # (..., 2 d_out)
+        re, im = y.split(self.d_out, dim=-1)
+        return re, im
+
+    def extra_repr(self) -> str:
+        return f"d_in={self.d_in}, d_out={self.d_out}, bias={self.bias is not None}"
+
+
+class ComplexLinear(PlaneLinear):
+    """y = (P + iQ) z + b, one real product of [re, im] with [[P, Q], [-Q, P]]. Arguments as :class:`PlaneLinear`."""
+
+    def make_weights(self) -> None:
+        self.weight_re = nn.Parameter(torch.empty(self.d_out, self.d_in))
+        self.weight_im = nn.Parameter(torch.empty(self.d_out, self.d_in))
+
+    def matrix(self) -> Tensor:
+        return torch.cat(
+            [
+                torch.cat([self.weight_re, -self.weight_im], dim=1),
+                torch.cat([self.weight_im, self.weight_re], dim=1),
+            ]
+        )
 
     def reset_parameters(self) -> None:
         if self.identity:
@@ -51,21 +88,28 @@ class ComplexLinear(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    @complex_in_complex_out
-    def forward(self, z: Planes) -> Planes:
-        """Map planes, each (..., d_in), to planes, each (..., d_out); a complex tensor gives a complex tensor."""
-        weight = torch.cat(
-            [
-                torch.cat([self.weight_re, -self.weight_im], dim=1),
-                torch.cat([self.weight_im, self.weight_re], dim=1),
-            ]
-        )  # (2 d_out, 2 d_in)
-        y = real_linear(torch.cat(z, dim=-1), weight, self.bias)  # (..., 2 d_out)
-        re, im = y.split(self.d_out, dim=-1)
-        return re, im
 
-    def extra_repr(self) -> str:
-        return f"d_in={self.d_in}, d_out={self.d_out}, bias={self.bias is not None}"
+class FreeLinear(PlaneLinear):
+    """y = M [re, im] + b with a free real matrix M: the two planes mix as they like, twice the parameters.
+
+    A network of these, narrower by sqrt(2), is the rival of equal parameters: it can do all that complex products
+    do and more, so what it loses is what the complex structure is worth. Arguments as :class:`PlaneLinear`.
+    Source: own choice.
+    """
+
+    def make_weights(self) -> None:
+        self.weight = nn.Parameter(torch.empty(2 * self.d_out, 2 * self.d_in))
+
+    def matrix(self) -> Tensor:
+        return self.weight
+
+    def reset_parameters(self) -> None:
+        if self.identity:
+            nn.init.eye_(self.weight)
+        else:
+            nn.init.normal_(self.weight, std=self.gain / math.sqrt(2 * self.d_in))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
 def real_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

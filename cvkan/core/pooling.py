@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cvkan.core.aggregation import MagnitudeScore, softmax_over_tokens, weighted_sum
+from cvkan.core.heads import check_heads
 from cvkan.core.linear import RealLinear, masked
 from cvkan.core.polar import Planes, polar_coordinates, squared_magnitude
 
@@ -57,8 +58,7 @@ class Pooling(nn.Module):
 
     def __init__(self, d_complex: int, n_heads: int) -> None:
         super().__init__()
-        if d_complex % n_heads:
-            raise ValueError(f"n_heads must divide d_complex, got n_heads={n_heads} and d_complex={d_complex}")
+        check_heads(d_complex, n_heads)
         self.n_heads = n_heads
 
     def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:

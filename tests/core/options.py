@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from cvkan.core.backbone import PolarBackbone
 from cvkan.core.centering import NoCentering, SampleCentering, TokenCentering
 from cvkan.core.classic import ClassicBlock, MLPPsi, SharedPsi
-from cvkan.core.free_linear import FreeLinear
 from cvkan.core.heads import EmergentHeads, FactoredHeads, OffsetHeads
-from cvkan.core.linear import RealLinear
+from cvkan.core.linear import FreeLinear, RealLinear
 from cvkan.core.norm import ComplexBatchNorm, NoNorm, PreRMSNorm, SampleRMSNorm, StreamLogLayerNorm, StreamRMSNorm
 from cvkan.core.polar import Planes
 from cvkan.core.polarizing import EdgeMixing, PolarBlock

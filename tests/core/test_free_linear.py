@@ -5,8 +5,7 @@ import torch
 from cases import gaussian, planes_of
 
 from cvkan.core.aggregation import MeanAggregation
-from cvkan.core.free_linear import FreeLinear
-from cvkan.core.linear import ComplexLinear
+from cvkan.core.linear import ComplexLinear, FreeLinear
 from cvkan.core.polarizing import PolarBlock
 
 

@@ -1,4 +1,4 @@
-"""Gradients of all kinds of parameters are of one order at the start, so that plain SGD trains them at one rate."""
+"""Gradients of all kinds of parameters are of one order at the start, number by number (docs/research_log.md)."""
 
 from __future__ import annotations
 
