@@ -21,7 +21,7 @@ from cvkan.core.polarizing import ChannelMixing, EdgeMixing, PolarAct, PolarBloc
 from cvkan.core.pooling import Pooling, Readout
 from cvkan.core.univariate import PolynomialPsi
 
-SHAPES = [(3, 6), (2, 6), (5, 7), (4, 11)]  # batch, tokens
+SHAPES = [(3, 6), (2, 7), (5, 11)]  # batch, tokens
 
 DEFAULTS = {"block": "polar", "aggregation": "agreement", "norm": PreRMSNorm}
 # Every option beside defaults, and each block with a context for all tokens and with one a token.

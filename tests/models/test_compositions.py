@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from itertools import product
 
 import pytest
 import torch
@@ -93,7 +92,10 @@ def mixed(**choices: str) -> DictConfig:
 def test_every_combination_takes_a_step(aggregation: str, pooling: str) -> None:
     loss = "binary_cross_entropy" if pooling == "none" else "cross_entropy"
     spec, x, y = tokens(pooling)
-    for norm, psi in product(NORMS, PSIS):
+    # Every pair of choices meets, not every four: norms and functions of magnitude do not know of each other.
+    turn = AGGREGATIONS.index(aggregation) + POOLINGS.index(pooling)
+    for i, norm in enumerate(NORMS):
+        psi = PSIS[(i + turn) % len(PSIS)]
         cfg = mixed(aggregation=aggregation, pooling=pooling, norm=norm, psi=psi, loss=loss)
         one_step(cfg, build.build_model(cfg, spec), x, y)
 

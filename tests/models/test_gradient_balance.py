@@ -1,4 +1,4 @@
-"""Gradients of all kinds of parameters are of one order at the start, number by number (docs/research_log.md)."""
+"""Gradients of all kinds of parameters are of one order at the start (docs/research_log.md)."""
 
 from __future__ import annotations
 
@@ -60,3 +60,5 @@ def test_no_kind_of_parameter_has_thirty_times_the_gradient_of_another(domain: s
     rms = {kind: (squares[kind] / numbers[kind]) ** 0.5 for kind in squares}  # number by number
     assert rms.keys() == KINDS.keys()
     assert max(rms.values()) < 30 * min(rms.values()), rms
+    norm = {kind: squares[kind] ** 0.5 for kind in squares}  # of a kind as a whole
+    assert max(norm.values()) < 30 * min(norm.values()), norm
