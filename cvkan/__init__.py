@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 # What a type checker sees of the names that _EXPORTS imports late; a test compares the two.
 if TYPE_CHECKING:
+    from cvkan import radio as radio
     from cvkan.analysis.polarization import Polarization as Polarization
     from cvkan.analysis.polarization import Traceable as Traceable
     from cvkan.analysis.polarization import polarization as polarization
@@ -187,11 +188,14 @@ _EXPORTS = {
     "cvkan.tasks.token_selection": ("TokenSelectionTask",),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+_PACKAGES = ("radio",)
 
-__all__ = ["__version__", *sorted(_MODULE_OF)]
+__all__ = ["__version__", *sorted((*_MODULE_OF, *_PACKAGES))]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"cvkan.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'cvkan' has no attribute {name!r}")
     return getattr(import_module(_MODULE_OF[name]), name)

@@ -10,11 +10,13 @@ from typing import BinaryIO
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when it is complete and on the disk.
 
     Args:
         path: the final name; a file that stands there is replaced, and kept if the block raises.
+        durable: it survives a power cut as well. Waiting for the disk takes a hundred times as long as a small file
+            does; one of a million that can be made again need not.
 
     Yields:
         A binary file opened beside ``path``.
@@ -23,14 +25,15 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with open(temporary, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:  # also an interrupt: no half-written file stays behind
         temporary.unlink(missing_ok=True)
         raise
     # The rename itself must survive a power cut too; Windows cannot open a folder for this.
-    if os.name == "posix":
+    if durable and os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
@@ -24,6 +24,9 @@ from cvkan.domains.datamodule import DataModule
 from cvkan.errors import UserError
 from cvkan.spec import Spec
 from cvkan.tasks.base import Task
+
+if TYPE_CHECKING:
+    from cvkan.domains.radio.convert import LayoutWriter
 
 ALLOWED_PACKAGE = "cvkan."
 # How constructors, of ours and of libraries, say that an argument is wrong: torch says RuntimeError to a negative size,
@@ -111,6 +114,11 @@ def build_trainer(cfg: DictConfig, **own: Any) -> pl.Trainer:
 def build_suite(cfg: DictConfig) -> Suite:
     """The benchmark suite ``cfg.suite``."""
     return _instantiate(cfg, "suite")
+
+
+def build_layout(cfg: DictConfig) -> LayoutWriter:
+    """The layout ``cfg.layout`` that ``cvkan-data convert`` writes."""
+    return _instantiate(cfg, "layout")
 
 
 def _instantiate(cfg: DictConfig, key: str, without: tuple[str, ...] = (), **given: Any) -> Any:

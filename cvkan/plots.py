@@ -43,8 +43,12 @@ def curves(history: dict[str, list[tuple[float, float]]], title: str) -> Figure:
     panels: dict[str, list[str]] = {}
     for name in sorted(history):
         panels.setdefault(name.split("/", 1)[-1], []).append(name)
-    figure = Figure(figsize=(4.2 * max(1, len(panels)), 3.2), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, max(1, len(panels))))
+    n_columns = min(4, max(1, len(panels)))
+    n_rows = max(1, math.ceil(len(panels) / n_columns))
+    figure = Figure(figsize=(4.2 * n_columns, 3.2 * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).flatten()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
     for axis, (panel, names) in zip(axes, panels.items(), strict=False):
         for name in names:
             epochs, values = zip(*history[name], strict=True)
@@ -249,6 +253,8 @@ def draw_sequence(axis: Axes, sample: Tensor, n_tokens: int, sample_rate_hz: int
     if sample.ndim == 3:  # an image whose tokens are no grid
         draw_sample(axis, sample)
         return -0.5, n_tokens - 0.5, "token"
+    if sample.is_complex() and sample.ndim == 1:  # I/Q samples: a waveform of two channels
+        sample = torch.view_as_real(sample)  # (T, 2)
     if sample.is_complex():  # (N, D)
         draw_sample(axis, sample)
         axis.set_ylabel("phase by\nchannel", fontsize=8)

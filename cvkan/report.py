@@ -8,14 +8,19 @@ import json
 import math
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cvkan.atomic import atomic_file, write_text
 from cvkan.run_directory import RunDirectory
 from cvkan.tasks.base import Task
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 # The picture named under the result table: the first of these that the run made.
-HEADLINE_PLOTS = ("polarization", "polarization_layers", "confusion_matrix", "curves")
+HEADLINE_PLOTS = ("accuracy_over_snr", "polarization", "polarization_layers", "confusion_matrix", "curves")
+HEADLINE_TABLES = ("per_snr",)  # printed below the result table, where the run has them
+MAX_COLUMNS = 10  # of such a table, so that it fits a terminal
 
 
 def write(run: RunDirectory, task: Task) -> None:
@@ -54,7 +59,7 @@ def rows(run: RunDirectory) -> list[tuple[str, str]]:
     """The result table: figures first, then what they cost."""
     metrics = json.loads(run.metrics_json.read_text())
     record = json.loads(run.run_json.read_text())
-    table = [(name, number(value)) for name, value in sorted(metrics.items())]
+    table = [(name, number(value)) for name, value in sorted(metrics.items()) if not is_table(value)]
     table += [
         ("parameters", f"{record['parameters']:,}"),
         ("fit time", f"{record['fit_seconds']:.0f} s"),
@@ -63,6 +68,17 @@ def rows(run: RunDirectory) -> list[tuple[str, str]]:
         ("device, precision, seed", f"{record['device']}, {record['precision']}, {record['seed']}"),
     ]
     return table
+
+
+def tables(run: RunDirectory) -> dict[str, list[dict[str, Any]]]:
+    """The metrics that are tables of their own: lists of dicts, one a row."""
+    metrics = json.loads(run.metrics_json.read_text())
+    return {name: value for name, value in metrics.items() if is_table(value) and isinstance(value[0], dict)}
+
+
+def is_table(value: Any) -> bool:
+    """A list of rows (``per_snr``) or a matrix (``confusion_snr``), not of figures."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], (dict, list))
 
 
 def number(value: Any) -> str:
@@ -86,6 +102,9 @@ def print_table(run: RunDirectory) -> None:
         table.add_row(name, value)
     console = Console(soft_wrap=True)
     console.print(table)
+    for name, records in tables(run).items():
+        if name in HEADLINE_TABLES:
+            console.print(across(name, records))
     pictures = [run.plots / f"{name}.png" for name in HEADLINE_PLOTS]
     for label, path in (
         ("run directory", run.path),
@@ -95,13 +114,32 @@ def print_table(run: RunDirectory) -> None:
         console.print(f"{label + ':':<15}{shown(path)}", markup=False, highlight=False)
 
 
+def across(name: str, records: list[dict[str, Any]]) -> Table:
+    """A table laid on its side, one column a record; of many records every second, third, … one."""
+    from rich import box
+    from rich.table import Table
+
+    kept = records[:: math.ceil(len(records) / MAX_COLUMNS)]
+    note = f" ({len(kept)} of {len(records)}; metrics.json has all)" if len(kept) < len(records) else ""
+    table = Table(
+        title=f"{name}{note}", title_justify="left", show_header=False, box=box.HORIZONTALS, padding=(0, 1, 0, 0)
+    )
+    table.add_column()
+    for _ in kept:
+        table.add_column(justify="right")
+    for key in kept[0]:
+        values = (record[key] for record in kept)
+        table.add_row(key, *(number(round(value, 2) if isinstance(value, float) else value) for value in values))
+    return table
+
+
 def shown(path: Path) -> Path:
     """The path as a person would type it from here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def page(run: RunDirectory) -> str:
-    """The run as one HTML page that needs no network: table, pictures, config."""
+    """The run as one HTML page that needs no network: tables, pictures, config."""
     import jinja2
 
     template = files("cvkan").joinpath("templates/report.html.j2").read_text()
@@ -112,6 +150,8 @@ def page(run: RunDirectory) -> str:
         .render(
             name=run.path.name,
             rows=rows(run),
+            tables=tables(run),
+            number=number,
             record=json.loads(run.run_json.read_text()),
             config=run.config.read_text(),
             pictures=[(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in pictures],

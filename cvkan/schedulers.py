@@ -11,6 +11,7 @@ from typing import Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingWarmRestarts,
+    CyclicLR,
     LambdaLR,
     LRScheduler,
     OneCycleLR,
@@ -100,6 +101,31 @@ def warm_restarts(
     first = math.ceil(total_steps / sum(cycle_mult**k for k in range(n_cycles)))
     lowest = final_fraction * min(group["lr"] for group in optimizer.param_groups)
     return CosineAnnealingWarmRestarts(optimizer, T_0=max(first, 1), T_mult=cycle_mult, eta_min=lowest)
+
+
+def cyclic(optimizer: Optimizer, total_steps: int, n_cycles: int, base_lr: float, max_lr: float) -> LRScheduler:
+    """Straight up from ``base_lr`` to ``max_lr`` and down again, each cycle half as high as the one before.
+
+    The cycles are equal in length and fill the run, half a cycle rounded up to whole steps.
+
+    Args:
+        optimizer: its own rate is replaced, its momentum stays.
+        total_steps: optimizer steps of the whole run.
+        n_cycles: cycles in the run, at least 1.
+        base_lr: lowest rate.
+        max_lr: highest rate of the first cycle.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017 (triangular2).
+    """
+    if n_cycles < 1:
+        raise ValueError(f"n_cycles must be at least 1, got {n_cycles}; set n_cycles=1 for the shortest choice")
+    if not 0 < base_lr < max_lr:
+        raise ValueError(f"needed: 0 < base_lr < max_lr, got base_lr={base_lr} and max_lr={max_lr}; lower base_lr")
+    half = math.ceil(total_steps / (2 * n_cycles))
+    return CyclicLR(optimizer, base_lr, max_lr, step_size_up=half, mode="triangular2", cycle_momentum=False)
 
 
 class Plateau(ReduceLROnPlateau):

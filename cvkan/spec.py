@@ -16,12 +16,15 @@ class Spec:
 
     Attributes:
         input_shape: shape of one sample's ``x``, without the batch dimension.
-        target: kind of target, matched against the task: ``"classes"`` (``y`` (B,) int64) or
-            ``"token_mask"`` (``y`` (B, N), 1 = the token is wanted).
-        n_outputs: number of logits a sample (``classes``) or a token (``token_mask``).
+        target: kind of target, matched against the task: ``"classes"`` (``y`` (B,) int64), ``"token_mask"``
+            (``y`` (B, N), 1 = the token is wanted) or ``"modulation_snr"`` (``y`` (B, 2) int64, indices into
+            ``class_names`` and ``snr_db``).
+        n_outputs: number of logits a sample (``classes``; ``modulation_snr``: of the modulations, then of the SNRs) or
+            a token (``token_mask``).
         class_names: one name a class, in label order; empty where there are no classes.
         is_complex: ``x`` is a complex tensor.
         sample_rate_hz: sampling rate of a waveform, else None.
+        snr_db: levels of the signal-to-noise ratio in dB, ascending; empty where the data has none.
         vocabulary_size: how many ids there are where ``x`` holds ids of words, 0 to ``vocabulary_size`` - 1, else None.
     """
 
@@ -31,6 +34,7 @@ class Spec:
     class_names: tuple[str, ...] = ()
     is_complex: bool = False
     sample_rate_hz: int | None = None
+    snr_db: tuple[float, ...] = ()
     vocabulary_size: int | None = None
 
     @property

@@ -41,6 +41,7 @@ SUPPLIED = {
     "model": {"spec"},
     "norm": {"d_complex"},
     "optimizer": {"params"},
+    "output": {"n_features", "spec"},
     "pooling": {"d_complex", "n_heads"},
     "position": {"d_complex", "grid"},
     "psi": {"d_complex"},
@@ -52,6 +53,7 @@ READ_BY_BUILD = {"model": {"compile"}}
 TINY = {
     "audio": ["data.n_train=16", "data.n_val=16", "data.n_test=16", "data.n_speakers=10"],
     "image": ["data.limit_train=16"],
+    "radio": ["data.classes=[BPSK,QPSK]", "data.snr_db=[0,10]", "data.n_train=16", "data.n_val=8", "data.n_test=8"],
     "synthetic": ["data.n_train=16", "data.n_val=8", "data.n_test=8"],
 }
 
@@ -140,19 +142,21 @@ def test_yaml_fits_its_class(path: Path) -> None:
         if is_own:
             supplied = SUPPLIED.get(group, set())
             assert not keys & supplied, f"set by cvkan itself: {keys & supplied}"
-            assert required - supplied <= keys, f"not in the yaml: {required - supplied - keys}"
+            # What a section within another is built with later is the business of the class that it is handed to.
+            complete = section is node or not section.get("_partial_")
+            assert not complete or required - supplied <= keys, f"not in the yaml: {required - supplied - keys}"
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(CONF)))
 def test_yaml_is_short(path: Path) -> None:
     lines = path.read_text().splitlines()
     # The table of contents explains itself and holds hydra's own section.
-    assert len(lines) <= (60 if path.name == "train.yaml" else 40)
+    assert len(lines) <= (70 if path.name == "train.yaml" else 40)
 
 
 @pytest.mark.parametrize("domain", CHOICES["domain"])
 def test_every_choice_composes(domain: str) -> None:
-    groups = {group: CHOICES[group] for group in CHOICES.keys() - {"domain", "experiment", "suite"}}
+    groups = {group: CHOICES[group] for group in CHOICES.keys() - {"domain", "experiment", "suite", "layout"}}
     for k in range(max(map(len, groups.values()))):
         chosen = {group: choices[k % len(choices)] for group, choices in groups.items()}
         cfg = composed(f"domain={domain}", *(f"{group}={choice}" for group, choice in chosen.items()))

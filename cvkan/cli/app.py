@@ -116,7 +116,8 @@ def discard_empty_run() -> None:
     from hydra.core.hydra_config import HydraConfig
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if (folder / "run.json").exists():
+    # A command without a folder of its own stands in the user's.
+    if (folder / "run.json").exists() or folder.resolve() == Path.cwd().resolve():
         return
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):

@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from cvkan.errors import UserError
 
-# Groups that only a model refers to. The task judges `regularizer` itself, by the model that was built.
+# Groups that only one section refers to. The task judges `regularizer` itself, by the model that was built.
 MODEL_PARTS = (
     *("embedding", "position", "block", "psi", "linear", "aggregation", "interaction", "heads", "norm", "centering"),
-    *("readout", "pooling"),
+    *("readout", "pooling", "image", "output"),
 )
+LOSS_PARTS = ("snr_loss",)
 
 
 def check(cfg: DictConfig, config_name: str, typed: list[str], root: str) -> None:
@@ -55,7 +56,8 @@ def check(cfg: DictConfig, config_name: str, typed: list[str], root: str) -> Non
                 f"{key} must be {expected}, got {value!r}", "command line", f"The default is {key}={default}."
             )
     for item in parsed:
-        _check_used(cfg, item.key_or_group, root)
+        _check_used(cfg, item.key_or_group, root, MODEL_PARTS)
+        _check_used(cfg, item.key_or_group, "loss", LOSS_PARTS)
 
 
 def check_flags(arguments: list[str]) -> None:
@@ -202,10 +204,10 @@ def _fits(value: Any, default: Any) -> bool:
     return isinstance(value, DictConfig)
 
 
-def _check_used(cfg: DictConfig, typed_key: str, root: str) -> None:
-    """A building block that ``root`` never refers to, at any depth, cannot take effect: refuse its choice."""
+def _check_used(cfg: DictConfig, typed_key: str, root: str, parts: tuple[str, ...]) -> None:
+    """One of the ``parts`` that ``root`` never refers to, at any depth, cannot take effect: refuse its choice."""
     group = re.split(r"[.@]", typed_key.lstrip("+~"))[0]
-    if group not in MODEL_PARTS:
+    if group not in parts:
         return
     used: set[str] = set()
     todo = [root]

@@ -90,6 +90,7 @@ class DataModule(pl.LightningDataModule):
     """
 
     spec: Spec
+    endless = False  # the training part is a stream: every epoch goes on where the last one ended
 
     def __init__(
         self,
@@ -148,6 +149,14 @@ class DataModule(pl.LightningDataModule):
         """A few plain features (B, F) of a preprocessed batch for the linear baseline; None for no such baseline."""
         return None
 
+    def classes(self, batch: Batch) -> Tensor | None:
+        """Class labels (B,) that the trivial baselines predict; None where the target is no class."""
+        return batch["y"] if self.spec.target == "classes" else None
+
+    def sample_weights(self, epoch: int) -> Tensor | None:
+        """Weights (n,) that the training samples of an epoch are drawn by; None takes each of them once."""
+        return None
+
     def baselines(self) -> dict[str, float]:
         """Trivial methods on the loaded data: the majority class and a logistic regression on :meth:`summary`.
 
@@ -155,10 +164,10 @@ class DataModule(pl.LightningDataModule):
             ``baseline/majority_accuracy`` and, where the source has a summary, ``baseline/linear_accuracy``; each
             fitted and tested on at most ``BASELINE_SAMPLES`` samples. Empty where the target is no class.
         """
-        if self.spec.target != "classes":
-            return {}
         train_features, train_labels = self._summarized("train")
         test_features, test_labels = self._summarized("test")
+        if train_labels is None or test_labels is None:
+            return {}
         figures = {"baseline/majority_accuracy": majority_accuracy(train_labels, test_labels)}
         if train_features is not None and test_features is not None:
             figures["baseline/linear_accuracy"] = logistic_accuracy(
@@ -166,13 +175,14 @@ class DataModule(pl.LightningDataModule):
             )
         return figures
 
-    def _summarized(self, name: str) -> tuple[Tensor | None, Tensor]:
-        """Summaries (n, F) and labels (n,) of up to ``BASELINE_SAMPLES`` samples of a split, drawn by a fixed seed."""
+    def _summarized(self, name: str) -> tuple[Tensor | None, Tensor | None]:
+        """Summaries (n, F) and classes (n,) of up to ``BASELINE_SAMPLES`` samples of a split, drawn by a fixed seed."""
         split = self.splits[name]
         rows = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:BASELINE_SAMPLES]  # type: ignore[arg-type]
         batches = [self.preprocess(batch) for batch in DataLoader(subset(split, rows), **self._loading())]
         summaries = [features for batch in batches if (features := self.summary(batch)) is not None]
-        return torch.cat(summaries) if summaries else None, torch.cat([batch["y"] for batch in batches])
+        labels = [classes for batch in batches if (classes := self.classes(batch)) is not None]
+        return torch.cat(summaries) if summaries else None, torch.cat(labels) if labels else None
 
     def setup(self, stage: str | None = None) -> None:
         """Load the splits once and cut the training part down to ``limit_train`` samples."""
@@ -194,7 +204,7 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         split = self.splits["train"]
         n_samples = len(split)  # type: ignore[arg-type]
-        sampler = EpochSampler(n_samples, self.seed)
+        sampler = EpochSampler(n_samples, self.seed, self.sample_weights, self.endless)
         drop_last = n_samples > self.batch_size
         return ResumableLoader(split, sampler=sampler, drop_last=drop_last, **self._loading())
 

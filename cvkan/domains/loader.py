@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 
@@ -15,12 +16,17 @@ class EpochSampler(Sampler[int]):
     """Sample order as a pure function of (seed, epoch), so that a resumed run sees the very same batches.
 
     Args:
-        n_samples: size of the split.
+        n_samples: samples of an epoch.
         seed: the run's seed.
+        weights: from the epoch to the weights (n_samples,) that samples are drawn by, with replacement; where they are
+            None, and by default, each comes once.
+        endless: the split is a stream that goes on for ever: epoch e has the samples e n to (e + 1) n - 1.
     """
 
-    def __init__(self, n_samples: int, seed: int) -> None:
-        self.n_samples, self.seed = n_samples, seed
+    def __init__(
+        self, n_samples: int, seed: int, weights: Callable[[int], Tensor | None] = lambda _: None, endless: bool = False
+    ) -> None:
+        self.n_samples, self.seed, self.weights, self.endless = n_samples, seed, weights, endless
         self.epoch = 0
         self.start = 0
 
@@ -34,7 +40,14 @@ class EpochSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         digest = hashlib.sha256(f"{self.seed}/{self.epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
-        yield from torch.randperm(self.n_samples, generator=generator).tolist()[self.start :]
+        weights = self.weights(self.epoch)
+        if weights is None:
+            order = torch.randperm(self.n_samples, generator=generator)
+        else:
+            order = torch.multinomial(weights, self.n_samples, replacement=True, generator=generator)
+        if self.endless:
+            order += self.epoch * self.n_samples
+        yield from order.tolist()[self.start :]
 
 
 class ResumableLoader(DataLoader[Any]):

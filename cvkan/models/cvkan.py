@@ -1,4 +1,4 @@
-"""The complex-valued network: embedding, polarizing backbone, readout, pooling, linear head.
+"""The complex-valued network: embedding, polarizing backbone, readout, pooling, output.
 
 Legend: B batch, N tokens, D complex channels, F real features, K outputs.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from cvkan.core.backbone import Block, LayerTrace, PolarBackbone
-from cvkan.core.linear import RealLinear, masked
+from cvkan.core.linear import masked
 from cvkan.core.norm import SampleRMSNorm
 from cvkan.core.polar import Planes
 from cvkan.core.pooling import Pooling, Readout
 from cvkan.core.position import Position
 from cvkan.models.embedding import Embedding
+from cvkan.models.output import LinearOutput
 from cvkan.spec import Spec
 
 
@@ -33,7 +33,8 @@ class CVKAN(nn.Module):
         block: constructor of a block, see :class:`cvkan.core.backbone.PolarBackbone`.
         pooling: constructor, ``pooling(d_complex, n_heads)``.
         readout: real features of a token.
-        dropout: probability of dropping a feature before the head.
+        dropout: probability of dropping a feature before the output.
+        output: constructor of what makes logits of features, ``output(n_features, spec)``.
 
     Raises:
         ValueError: sizes that do not fit, or a pooling that does not fit the target.
@@ -52,6 +53,7 @@ class CVKAN(nn.Module):
         pooling: Callable[..., Pooling],
         readout: Readout,
         dropout: float,
+        output: Callable[..., nn.Module] = LinearOutput,
     ) -> None:
         super().__init__()
         if d_complex < 1:
@@ -69,14 +71,10 @@ class CVKAN(nn.Module):
                 f"{'none' if spec.per_token else 'mean, magnitude, attention or max'}"
             )
         self.dropout = nn.Dropout(dropout)
-        self.head = RealLinear(self.readout.n_features(d_complex), spec.n_outputs)
-        if spec.per_token and spec.n_outputs == 1 and self.readout.with_magnitude:
-            # The logit starts as 4 (mean |z| - 1.35): at the end of an untrained stack wanted tokens stand near
-            # 1.8 and the others near 0.9, so the untrained network already is the polarizer.
-            with torch.no_grad():
-                self.head.weight.zero_()
-                self.head.weight[:, :d_complex] = 4 / d_complex
-                self.head.bias.fill_(-4 * 1.35)
+        self.head = output(n_features=self.readout.n_features(d_complex), spec=spec)
+        ranks = spec.per_token and spec.n_outputs == 1 and self.readout.with_magnitude
+        if ranks and isinstance(self.head, LinearOutput):
+            self.head.rank_by_magnitude(d_complex)
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, return_tokens: bool = False

@@ -43,7 +43,7 @@ class Task(pl.LightningModule):
     Args:
         spec: what the data looks like.
         model: maps ``(x, mask)`` to logits.
-        loss: maps ``(logits, y)`` to a scalar.
+        loss: maps ``(logits, y)`` to a scalar; parameters of its own are trained without weight decay.
         optimizer: constructor, called with the parameter groups.
         scheduler: constructor, called with the optimizer and ``total_steps``; stepped once a batch, or once a
             validation with the metric that it names as its ``monitor``.
@@ -91,7 +91,7 @@ class Task(pl.LightningModule):
             ValueError: it cannot compare them.
         """
         try:
-            self.loss(logits, y)
+            self.compare(logits, {"y": y})
         except (ValueError, RuntimeError, TypeError) as error:
             raise ValueError(
                 f"{type(self.loss).__name__} cannot compare logits {tuple(logits.shape)} with targets {tuple(y.shape)} "
@@ -183,7 +183,11 @@ class Task(pl.LightningModule):
         self.update_metrics(stage, batch, logits)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(parameter_groups(self.model))
+        groups = parameter_groups(self.model)
+        of_loss = list(self.loss.parameters())  # weights that the loss learns: decay would pull them to equality
+        if of_loss:
+            groups.append({"params": of_loss, "weight_decay": 0.0})
+        optimizer = self.make_optimizer(groups)
         total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = self.make_scheduler(optimizer, total_steps=total_steps)
         stepping: dict[str, Any] = {"interval": "step"}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from cvkan.domains.datamodule import DataModule, TensorSplit
-from cvkan.schedulers import Plateau, constant, cosine, one_cycle, warm_restarts
+from cvkan.schedulers import Plateau, constant, cosine, cyclic, one_cycle, warm_restarts
 from cvkan.spec import Batch, Spec
 from cvkan.tasks.base import Task
 
@@ -92,6 +93,56 @@ def test_warm_restarts_never_start_a_further_cycle(total_steps: int, n_cycles: i
 def test_warm_restarts_refuse_less_than_one(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be at least 1, got 0; set"):
         rates(warm_restarts, 10, final_fraction=0.01, **options)
+
+
+def test_cyclic_fills_the_run_with_triangles_each_half_as_high() -> None:
+    used = rates(cyclic, 100, n_cycles=5, base_lr=1e-6, max_lr=7e-4)
+    up_and_down = [*range(11), *range(9, 0, -1)]  # tenths of the height, 20 steps a cycle
+    expected = [1e-6 + 6.99e-4 * 0.5**cycle * tenth / 10 for cycle in range(5) for tenth in up_and_down]
+    assert used == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("total_steps", [1, 2, 7, 53])
+@pytest.mark.parametrize("n_cycles", [1, 5])
+def test_cyclic_goes_through_runs_of_any_length_and_leaves_the_momentum_alone(total_steps: int, n_cycles: int) -> None:
+    used = rates(cyclic, total_steps, n_cycles=n_cycles, base_lr=1e-6, max_lr=7e-4)
+    assert all(1e-6 <= rate <= 7e-4 for rate in used)
+    assert total_steps == 1 or max(used) == pytest.approx(7e-4, rel=0.05)
+    adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], betas=(0.95, 0.99))
+    schedule = cyclic(adam, total_steps, n_cycles=n_cycles, base_lr=1e-6, max_lr=7e-4)
+    adam.step()
+    schedule.step()
+    assert adam.param_groups[0]["betas"] == (0.95, 0.99)
+
+
+def test_the_state_of_cyclic_is_plain_data_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    def fresh() -> tuple[torch.optim.Optimizer, LRScheduler]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+        return optimizer, cyclic(optimizer, 40, n_cycles=2, base_lr=1e-6, max_lr=7e-4)
+
+    optimizer, schedule = fresh()
+    for _ in range(13):
+        optimizer.step()
+        schedule.step()
+    torch.save({"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    resumed_optimizer, resumed = fresh()
+    resumed_optimizer.load_state_dict(state["optimizer"])
+    resumed.load_state_dict(state["schedule"])
+    for _ in range(20):
+        for one, stepped in ((optimizer, schedule), (resumed_optimizer, resumed)):
+            one.step()
+            stepped.step()
+        assert schedule.get_last_lr() == resumed.get_last_lr()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"n_cycles": 0}, "n_cycles must be at least 1, got 0; set"), ({"base_lr": 1e-2}, "got base_lr=0.01 and max_lr=")],
+)
+def test_cyclic_refuses_options_out_of_range(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rates(cyclic, 10, **{"n_cycles": 5, "base_lr": 1e-6, "max_lr": 7e-4, **option})
 
 
 plateau = partial(Plateau, monitor="val/score", mode="max", factor=0.5, patience=1, threshold=1e-4, final_fraction=0.2)

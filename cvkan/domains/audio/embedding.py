@@ -137,10 +137,10 @@ class STFTEmbedding(Embedding):
         self.planes = nn.Linear(c2 * columns, 2 * d_complex, bias=False)
         self.plane_norm = nn.BatchNorm1d(2 * d_complex)
         nn.init.constant_(self.plane_norm.weight, 1 / math.sqrt(2))  # two planes: rms of |z| starts at 1
-        # A norm follows each, so the scale does not matter forward; backward the gradient goes with its inverse. At unit
-        # gain it is of the order of the others', torch's own start is a third of that in variance.
-        for layer in (self.stem[0], self.stem[3], self.planes):
-            nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
+        # A norm follows each, so its scale does not matter forward; backward the gradient goes with its inverse. At
+        # unit gain that is of the order of the others'; torch's own start is a third of it in variance.
+        for weight in (parameter for parameter in self.parameters() if parameter.dim() > 1):
+            nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
         self.grid = (math.ceil(math.ceil((self.n_samples // self.hop + 1) / s1) / s2),)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[tuple[Tensor, Tensor], Tensor | None]:

@@ -1,0 +1,103 @@
+"""A part of a stored source: frames are read when a batch asks for them, checked, and labelled.
+
+Legend: B frames of a batch, R frames of a store, T samples of a frame, n frames of a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cvkan.domains.radio.base import RadioSplit
+from cvkan.errors import UserError
+from cvkan.spec import Batch
+
+
+class FrameStore(Protocol):
+    """Numbered frames of I/Q samples in files or in memory; it is handed to loader processes."""
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The frames ``rows`` (B,) int64, in that order: (B, T) complex64."""
+
+    def describe(self, row: int) -> str:
+        """Where a frame lies, for messages."""
+
+
+class StoredFrames(RadioSplit):
+    """Some frames of a store with their labels.
+
+    Args:
+        store: holds the frames.
+        rows: (n,) int64, their numbers in the store.
+        labels: (n, 2) int64, indices of modulation and SNR.
+        ids: (n,) int64, unique and lasting ids.
+        groups: (n,) int64, the realisation of each frame; frames of one belong into one part.
+    """
+
+    def __init__(self, store: FrameStore, rows: Tensor, labels: Tensor, ids: Tensor, groups: Tensor) -> None:
+        self.store, self.rows, self.labels, self.ids, self.groups = store, rows, labels, ids, groups
+
+    def subset(self, positions: Tensor) -> StoredFrames:
+        """The frames at these positions, in their order."""
+        tensors = (tensor[positions] for tensor in (self.rows, self.labels, self.ids, self.groups))
+        return StoredFrames(self.store, *tensors)
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: tensor[0] for name, tensor in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A batch: ``x`` (B, T) complex64, ``y`` (B, 2), ``id`` (B,).
+
+        Raises:
+            UserError: a frame holds NaN or infinite samples, or cannot be read.
+        """
+        positions = torch.as_tensor(indices)
+        rows = self.rows[positions].numpy()
+        x = self.store.read(rows)
+        if not np.isfinite(x).all():
+            row = int(rows[~np.isfinite(x).all(axis=1)][0])
+            raise UserError(
+                "a frame holds NaN or infinite samples", self.store.describe(row), "Replace the data, or leave it out."
+            )
+        return {"x": torch.from_numpy(x), "y": self.labels[positions], "id": self.ids[positions]}
+
+
+class JoinedFrames(RadioSplit):
+    """Several parts as one, in their order, such as all frames of a generated source."""
+
+    def __init__(self, parts: Sequence[RadioSplit]) -> None:
+        self.parts = parts
+        self.labels = torch.cat([part.labels for part in parts])
+        self.first = torch.tensor([0] + [len(part) for part in parts]).cumsum(0)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A batch in the order of ``indices``, which must be ascending."""
+        positions = torch.as_tensor(indices)
+        part_of = torch.bucketize(positions, self.first, right=True) - 1
+        batches = [
+            self.parts[k].__getitems__((positions[part_of == k] - self.first[k]).tolist())
+            for k in part_of.unique().tolist()
+        ]
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+class ArrayStore:
+    """Frames held in memory.
+
+    Args:
+        frames: (R, T) complex64.
+        name: of the file they came from, for messages.
+    """
+
+    def __init__(self, frames: np.ndarray, name: str) -> None:
+        self.frames, self.name = frames, name
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self.frames[rows]
+
+    def describe(self, row: int) -> str:
+        return f"frame {row} of {self.name}"
