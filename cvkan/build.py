@@ -27,6 +27,7 @@ from cvkan.tasks.base import Task
 
 if TYPE_CHECKING:
     from cvkan.domains.radio.convert import LayoutWriter
+    from cvkan.explaining.method import Method
 
 ALLOWED_PACKAGE = "cvkan."
 # How constructors, of ours and of libraries, say that an argument is wrong: torch says RuntimeError to a negative size,
@@ -119,6 +120,11 @@ def build_suite(cfg: DictConfig) -> Suite:
 def build_layout(cfg: DictConfig) -> LayoutWriter:
     """The layout ``cfg.layout`` that ``cvkan-data convert`` writes."""
     return _instantiate(cfg, "layout")
+
+
+def build_method(cfg: DictConfig) -> Method:
+    """The method ``cfg.method`` that ``cvkan-explain`` applies."""
+    return _instantiate(cfg, "method")
 
 
 def _instantiate(cfg: DictConfig, key: str, without: tuple[str, ...] = (), **given: Any) -> Any:

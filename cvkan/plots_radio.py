@@ -16,6 +16,7 @@ from torch import Tensor
 
 COLOURS = {"modulation": "tab:blue", "snr": "tab:orange", "combined": "tab:green"}
 NAMES = {"modulation": "modulation", "snr": "SNR", "combined": "both"}
+ORDER_COLOURS = {"top": "tab:red", "bottom": "tab:purple", "random": "0.5"}  # which pixels were removed
 RANGES = ("low", "mid", "high")  # of the SNR
 NUMBERED = {"BPSK": "2PSK", "QPSK": "4PSK", "OQPSK": "4PSK"}  # classes whose names keep their number to themselves
 MAX_LABELLED = 20  # classes whose cells are wide enough for a number
@@ -149,3 +150,41 @@ def share_bar(figure: Figure, image: AxesImage, axes: np.ndarray) -> None:
     """The colour scale of confusion matrices."""
     bar = figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, aspect=30)
     bar.set_ticks([0.0, 0.5, 1.0], labels=["0 %", "50 %", "100 %"])
+
+
+def perturbation_impact(
+    levels: Sequence[int],
+    clean: Mapping[str, float],
+    accuracy: Mapping[str, Sequence[Mapping[str, float]]],
+    score: Mapping[str, Sequence[Mapping[str, float]]],
+    unit: str,
+) -> Figure:
+    """Accuracy while more and more of the input is removed, and below it the impact score: what a share costs.
+
+    Args:
+        levels: L shares removed, in percent.
+        clean: accuracy with nothing removed, by name: ``modulation``, ``snr`` and ``combined``.
+        accuracy: the same at each level, by what was removed: ``top``, ``bottom`` and ``random``.
+        score: perturbation impact scores, alike; NaN = nothing was removed.
+        unit: what was removed, such as ``pixels``.
+    """
+    figure = Figure(figsize=(3.2 * len(clean), 5.4), layout="constrained")
+    axes = figure.subplots(2, len(clean), sharex=True, sharey="row", squeeze=False)
+    for column, name in zip(axes.T, clean, strict=True):
+        for order, colour in ORDER_COLOURS.items():
+            shares = [100 * row[name] for row in (clean, *accuracy[order])]
+            column[0].plot([0, *levels], shares, color=colour, marker="o", markersize=4, label=f"{order} {unit}")
+            column[1].plot(levels, [row[name] for row in score[order]], color=colour, marker="o", markersize=4)
+        column[0].set_title(NAMES[name], fontsize=11)
+        column[1].axhline(0, color="0.4", linewidth=0.8, zorder=0.8)
+        column[1].set_xlabel(f"{unit} removed / %")
+    axes[0, 0].set_ylabel("accuracy / %")
+    axes[1, 0].set_ylabel("impact score")
+    axes[0, 0].set_ylim(bottom=0)
+    lowest, highest = axes[1, 0].get_ylim()
+    axes[1, 0].set_ylim(min(lowest, -0.1), max(highest, 0.1))  # rounding errors about 0 are no picture
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.3)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    return figure

@@ -94,7 +94,7 @@ class RunDirectory:
             content: dicts, lists, text, numbers, paths, one-element tensors; NaN and infinities become null,
                 for JSON has no word for them.
         """
-        write_text(self.path / name, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+        write_json(self.path / name, content)
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the resolved configuration (a plain container) as ``config.yaml``."""
@@ -120,6 +120,11 @@ class RunDirectory:
         """
         record = json.loads(self.run_json.read_text()) if self.run_json.exists() else dict.fromkeys(RECORD_KEYS)
         self.write_json("run.json", {**record, **figures, "status": status, "error": error})
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as :meth:`RunDirectory.write_json` does, anywhere."""
+    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
 
 
 def versions() -> dict[str, str | None]:

@@ -29,13 +29,19 @@ class _Stopped(BaseException):
     """A signal has ended a job and has been reported; the jobs of a multirun that wait are not started."""
 
 
-def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) -> int:
+def launch(
+    config_name: str,
+    job: Callable[[DictConfig], None],
+    help_text: str,
+    prepare: Callable[[list[str]], list[str]] | None = None,
+) -> int:
     """Run a command: compose the config from ``sys.argv`` and call ``job`` with it, once a job of a multirun.
 
     Args:
         config_name: primary config in ``cvkan.conf``.
         job: does the work; raises what it must.
         help_text: first lines of ``--help``.
+        prepare: makes Hydra's arguments of those typed; None takes the config of the run that ``ckpt`` names.
 
     Returns:
         The exit code; of several jobs, the highest.
@@ -57,7 +63,6 @@ def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) 
     from cvkan.cli import overrides, resolvers
 
     resolvers.register()
-    hydra_arguments = overrides.with_config_of_run(arguments)
     codes = [report_errors(partial(overrides.check_flags, arguments), debug=False)]
     if codes[0]:
         return codes[0]
@@ -72,9 +77,13 @@ def launch(config_name: str, job: Callable[[DictConfig], None], help_text: str) 
 
     guarded.__module__ = job.__module__  # hydra names the job's log after it
     main = hydra.main(version_base="1.3", config_path="pkg://cvkan.conf", config_name=config_name)(guarded)
+
+    def composed() -> None:
+        sys.argv[1:] = (prepare or overrides.with_config_of_run)(arguments)
+        main()
+
     # Jobs let nothing out: even a plain ValueError or OSError is about the command line here.
-    work = partial(_explained, main, config_name, arguments, also=(OSError, ValueError))
-    sys.argv[1:] = hydra_arguments
+    work = partial(_explained, composed, config_name, arguments, also=(OSError, ValueError))
     with suppress(_Stopped):
         codes.append(report_errors(work, debug="debug=true" in arguments))
     return max(codes)

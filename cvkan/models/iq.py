@@ -21,6 +21,7 @@ from cvkan.models.synchronisation import complex_product, in_phase, on_time, upr
 from cvkan.spec import Spec
 
 ROLL_OFF = 0.25  # of the pulse that the filters start as; common links use 0.2 to 0.35
+FEATURE_RMS = 0.3  # of what is projected, over frames of all SNRs
 N_SYMBOLS = 2  # filters whose output is taken for symbols: on the token's instant, and half a token later
 
 
@@ -52,12 +53,13 @@ class IQEmbedding(Embedding):
         z_nf = sum_p w_fp x_(n hop + p)                   F learned complex filters of P taps about the instant
         s_n = z_n0 / rms_n(z_n0), and z_n1 alike          symbols, of mean power 1 in the frame
         v_nl = s_n conj(s_(n-l)) / sqrt|s_n s_(n-l)|      for each lag l
-        tokens = W standardise[dictionary(s), dictionary(v), log|z|]
+        tokens = W [dictionary(s), dictionary(v), log|z|] + b
 
     The log-likelihood of a modulation is a sum over symbols of one function of s. Mean pooling of tokens that are
     linear in a rich dictionary of functions of s can hold it for every modulation; log|z| of bands without signal
     holds the power of the noise. Filters 0 and 1 start as root-raised-cosine filters for symbols of ``hop`` samples, on
-    time and half a symbol late (OQPSK has one rail there); the others as the first, shifted in frequency.
+    time and half a symbol late (OQPSK has one rail there); the others as windowed copies of the first, shifted in
+    frequency.
     Where timing and phase of a frame are not known they are estimated in closed form, see
     :mod:`cvkan.models.synchronisation`; no token then changes when the frame is rotated. Source: own choice.
 
@@ -113,9 +115,10 @@ class IQEmbedding(Embedding):
             self.filters.weight_im.copy_(taps.imag)
         self.dictionary = SymbolDictionary(n_radii, powers, reach, estimate_phase)
         n_features = N_SYMBOLS * (1 + len(self.lags)) * self.dictionary.n_features + len(taps)
-        self.standardise = nn.BatchNorm1d(n_features, affine=False)
         self.project = RealLinear(n_features, 2 * d_complex)
-        nn.init.normal_(self.project.weight, std=math.sqrt(0.5 / n_features))  # two planes: rms of |z| starts near 1
+        # Two planes: the rms of |z| starts near 1. There is no batch norm: the statistics of a batch would move all
+        # levels by about one step of the SNR from batch to batch.
+        nn.init.normal_(self.project.weight, std=math.sqrt(0.5 / n_features) / FEATURE_RMS)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
         """Frames (B, T) complex to planes (B, N, D) and the mask of the tokens (B, N): that of their instants.
@@ -128,12 +131,11 @@ class IQEmbedding(Embedding):
             if self.estimate_timing:
                 frames = on_time(frames, self.hop)
             features = self.features(frames, mask)
-            features = self.standardise(features.flatten(0, 1)).view_as(features)
         re, im = self.project(features).chunk(2, dim=-1)  # (B, N, D) each
         return (re, im), mask
 
     def features(self, frames: Tensor, mask: Tensor | None) -> Tensor:
-        """Planes (B, 2, T) to what is standardised, (B, N, features)."""
+        """Planes (B, 2, T) to all that a token is a linear map of, (B, N, features)."""
         before = self.n_taps // 2
         windows = F.pad(frames, (before, self.n_taps - before - 1)).unfold(2, self.n_taps, self.hop)  # (B, 2, N, P)
         z = masked(self.filters(windows.unbind(1)), mask)  # (B, N, F) planes
@@ -224,12 +226,16 @@ def lagged_product(s: Planes, lag: int) -> Planes:
 
 
 def filter_bank(n_taps: int, hop: int, n_bands: int) -> Tensor:
-    """Taps (F, P), complex128, of unit energy: what the filters of :class:`IQEmbedding` start as."""
+    """Taps (F, P), complex128, of unit energy: what the filters of :class:`IQEmbedding` start as.
+
+    Those of the other bands have a Hann window: what leaks in of a strong signal would hide the power of the noise.
+    """
     n = torch.arange(n_taps, dtype=torch.float64) - n_taps // 2
     low, late = (root_raised_cosine(n / hop - delay) for delay in (0.0, 0.5))  # (P,) each
     frequency = torch.arange(1, n_bands, dtype=torch.float64).unsqueeze(1) / n_bands  # (n_bands - 1, 1), cycles/sample
     carriers = torch.polar(torch.ones_like(frequency), -2 * math.pi * frequency * n)  # (n_bands - 1, P)
-    taps = torch.cat([torch.stack([low, late]).to(carriers.dtype), low * carriers])
+    window = torch.cos(math.pi * n / (n_taps + 2)).square()  # (P,)
+    taps = torch.cat([torch.stack([low, late]).to(carriers.dtype), window * low * carriers])
     return taps / torch.linalg.vector_norm(taps, dim=1, keepdim=True)
 
 

@@ -61,7 +61,7 @@ class JointOutput(nn.Module):
     Args:
         n_features: features F, at least 8.
         spec: M modulations and S SNR levels.
-        n_task_features: features T of each task; None for F/4.
+        n_task_features: features T of each task; None for F/4, at least 128, since a quarter of a few is too few.
         snr_hidden: widths of the hidden layers of the SNR head, each followed by ReLU and dropout: ``[]`` for one
             linear map, ``[64]`` or ``[128]`` for a bottleneck, ``[256, 64]`` for two layers.
         dropout: probability of dropping a feature.
@@ -81,7 +81,7 @@ class JointOutput(nn.Module):
             )
         if n_features < 8:
             raise ValueError(f"output=joint needs at least 8 features, the model gives {n_features}; widen the model")
-        n_task = n_features // 4 if n_task_features is None else n_task_features
+        n_task = max(n_features // 4, 128) if n_task_features is None else n_task_features
         if n_task < 1 or any(width < 1 for width in snr_hidden):
             raise ValueError(
                 f"output.n_task_features and output.snr_hidden must be positive, got {n_task} and {list(snr_hidden)}"

@@ -62,7 +62,7 @@ class PngTreeWriter:
                     numbers = missing[start : start + DRAWN]
                     drawn = self._draw(data, source, positions[numbers])
                     paths = [folder / f"{prefix}{number}.png" for number in numbers]
-                    list(pool.map(_save, paths, drawn))  # a list: the first error is raised here
+                    list(pool.map(save_png, paths, drawn))  # a list: the first error is raised here
 
     def _draw(self, data: DataModule, source: Source, positions: Tensor) -> np.ndarray:
         """Frames of a source as grey levels (b, S, S) or colours (b, S, S, 3), uint8."""
@@ -104,7 +104,8 @@ def _missing(folder: Path, prefix: str, n: int) -> list[int]:
     return [number for number in range(n) if f"{prefix}{number}.png" not in there]
 
 
-def _save(path: Path, pixels: np.ndarray) -> None:
+def save_png(path: Path, pixels: np.ndarray) -> None:
+    """Write grey levels (S, S) or colours (S, S, 3), uint8, whole or not at all."""
     from PIL import Image
 
     with atomic_file(path, durable=False) as file:
