@@ -48,6 +48,10 @@ def build_model(cfg: DictConfig, spec: Spec) -> nn.Module:
     compile_model = cfg.model.compile
     model: nn.Module = _instantiate(cfg, "model", without=("compile",), spec=spec)
     if compile_model:
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            raise UserError(
+                "torch cannot compile LSTM and GRU layers into one graph", "model.compile", "Set model.compile=false."
+            )
         compile_in_place(model)
     return model
 

@@ -225,7 +225,7 @@ def layers_over_sequences(
         top.set_title(title, fontsize=9, loc="left", pad=4 if marks is None else 10)
         colours = GAIN_COLOURS.to_rgba(relative[i].numpy())
         bottom.imshow(colours, extent=(left, right, n_layers + 0.5, 0.5), aspect="auto", interpolation="nearest")
-        bottom.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        bottom.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
         bottom.set(xlim=(left, right), xlabel=unit if row == n_rows - 1 else "")
         bottom.set_ylabel("layer", fontsize=8)
         if marks is not None:

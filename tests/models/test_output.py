@@ -111,7 +111,7 @@ def test_evaluation_ignores_other_samples() -> None:
         (Spec((8,), "classes", 3), {}, "data has targets of kind 'classes'; set output=linear"),
         (RADIO, {"n_features": 7}, "needs at least 8 features, the model gives 7"),
         (RADIO, {"n_task_features": 0}, r"output\.n_task_features .* must be positive, got 0"),
-        (RADIO, {"snr_hidden": [64, 0]}, r"output\.snr_hidden must be positive, got 6 and \[64, 0\]"),
+        (RADIO, {"snr_hidden": [64, 0]}, r"output\.snr_hidden must be positive, got 128 and \[64, 0\]"),
     ],
 )
 def test_what_cannot_work_is_refused(spec: Spec, options: dict[str, object], message: str) -> None:
