@@ -1,7 +1,8 @@
-"""docs/ tell the truth: every choice is in core.md, its formulas count parameters right, its snippets run."""
+"""docs/ tell the truth: every choice is in core.md or radio.md, formulas count parameters right, snippets run."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from cvkan import build
 from cvkan.analysis.polarization import token_magnitude, topk_recovery
 from cvkan.cli import resolvers
 from cvkan.core.aggregation import AgreementAggregation, MeanAggregation
@@ -27,10 +29,12 @@ from cvkan.core.backbone import PolarBackbone
 from cvkan.core.classic import ClassicBlock
 from cvkan.core.norm import StreamLogLayerNorm, StreamRMSNorm
 from cvkan.core.polarizing import PolarBlock
+from cvkan.radio import load_bound
 from cvkan.spec import Spec
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/core.md").read_text()
+RADIO_PAGE = (ROOT / "docs/radio.md").read_text()
 CONF = ROOT / "conf"
 D, H, N, C, P = 12, 3, 64, 3, 4  # the letters of the page; C image channels, P edge of a patch
 COUNTED = ("parameters", "parameters, without aggregation", "parameters more")
@@ -41,12 +45,12 @@ LETTERS = {
 }
 
 
-def tables() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Group and rows of every table whose first column is a config group."""
-    for block in re.findall(r"(?:^\|.*\|\n)+", PAGE, flags=re.MULTILINE):
+def tables(page: str) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Name and rows of every table whose first column is a config group, ``group=``, or keys of one, ``group.``."""
+    for block in re.findall(r"(?:^\|.*\|\n)+", page, flags=re.MULTILINE):
         head, _, *body = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in block.splitlines())
-        if match := re.fullmatch(r"`(\w+)=`", head[0]):
-            yield match[1], [dict(zip(["choices", *head[1:]], row, strict=True)) for row in body]
+        if match := re.fullmatch(r"`([\w.]+)[=.]`|(table|key)", head[0]):
+            yield match[1] or match[2], [dict(zip(["choices", *head[1:]], row, strict=True)) for row in body]
 
 
 SPECS = {
@@ -54,8 +58,11 @@ SPECS = {
     "linear": Spec((N, LETTERS["f"]), "classes", 2),
     "rfft_patch": Spec((96, LETTERS["c"]), "classes", 2),
     "token": Spec((N,), "classes", 2, vocabulary_size=LETTERS["w"]),
+    "iq": Spec((1024,), "classes", 2, is_complex=True),
+    "constellation": Spec((1024,), "classes", 2, is_complex=True),
 }
-TABLES = dict(tables())
+TABLES = dict(tables(PAGE))
+RADIO_TABLES = dict(tables(RADIO_PAGE))
 FORMULAS = [
     (group, choice, column, row[column].strip("`"))
     for group, rows in TABLES.items()
@@ -100,7 +107,7 @@ def built(group: str, choice: str, *further: str) -> nn.Module:
         "aggregation": {"d_complex": D, "n_heads": H, "grid": grid},
         "embedding": {"spec": SPECS.get(choice, Spec((C, 8, 8), "classes", 2)), "d_complex": D},
     }
-    node = OmegaConf.load(CONF / group / f"{choice}.yaml")
+    node = compose("train", overrides=[f"{group}={choice}"])[group]
     return instantiate(node[choice] if group == "aggregation" else node)(**supplied[group])
 
 
@@ -156,8 +163,8 @@ def test_formulas_in_the_text_count_the_parameters(conf: None) -> None:
         assert found == evaluated(formula)
 
 
-def listings(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+def listings(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -226,7 +233,7 @@ def test_table_of_the_domains_is_what_they_set(conf: None) -> None:
     page = (ROOT / "docs/domains.md").read_text()
     body = page[page.index("| domain | embedding |") :].partition("\n\n")[0].splitlines()[2:]
     rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in body]
-    assert [row[0] for row in rows] == ["image", "audio", "synthetic"]
+    assert {row[0] for row in rows} == {path.stem for path in CONF.glob("domain/*.yaml")}
     for domain, *choices, sizes, epochs in rows:
         groups = dict(zip(("embedding", "position", "aggregation", "pooling"), choices, strict=True))
         typed = compose("train", overrides=[f"domain={domain}", *(f"{group}={name}" for group, name in groups.items())])
@@ -240,6 +247,87 @@ def test_page_of_the_architecture_names_every_group() -> None:
     section = page[page.index("## The config tree") :].partition("\n## ")[0]
     groups = {path.parent.name for path in CONF.glob("*/*.yaml")}
     assert groups <= set(re.findall(r"`(\w+)`", section)), groups - set(re.findall(r"`(\w+)`", section))
+
+
+RADIO_CLASSES = {"data": "cvkan.domains.radio.", "loss": "cvkan.losses."}  # other groups are of radio as a whole
+NETWORKS = {row["choices"].strip("*`"): row["parameters"] for row in RADIO_TABLES["model"]}
+
+
+@pytest.mark.parametrize("group", ["data", "layout", "image", "model", "output", "loss", "snr_loss", "method"])
+def test_table_of_radio_names_exactly_its_choices(group: str, conf: None) -> None:
+    classes = {path.stem: OmegaConf.load(path)["_target_"] for path in CONF.glob(f"{group}/*.yaml")}
+    existing = {name for name, path in classes.items() if path.startswith(RADIO_CLASSES.get(group, ""))}
+    choices = [row["choices"] for row in RADIO_TABLES[group]]
+    assert sorted(choice.strip("*`") for choice in choices) == sorted(existing)
+
+    command = {"layout": "data_convert", "method": "explain"}.get(group, "train")
+    chosen = [entry[group] for entry in OmegaConf.load(CONF / f"{command}.yaml").defaults if group in entry]
+    if command == "train":
+        chosen = [compose("train", ["domain=radio"], return_hydra_config=True).hydra.runtime.choices[group]]
+    assert [choice.strip("*`") for choice in choices if "**" in choice] == chosen
+
+
+@pytest.mark.parametrize("model", NETWORKS)
+def test_table_of_radio_counts_the_parameters(model: str, conf: None) -> None:
+    cfg = compose("train", overrides=["domain=radio", "experiment=radio17", f"model={model}"])
+    spec = build.build_data(cfg).spec
+    with torch.device("meta"):  # sizes alone
+        assert f"{count(build.build_model(cfg, spec)):,}" == NETWORKS[model]
+
+
+def test_table_of_the_generator_is_its_yaml() -> None:
+    options = OmegaConf.to_container(OmegaConf.load(CONF / "data/radio_synth.yaml").generator)
+    stated = {row["choices"].strip("`"): row["default"].strip("`") for row in RADIO_TABLES["data.generator"]}
+    assert {name: OmegaConf.create(f"value: {text}").value for name, text in stated.items()} == {
+        name: value for name, value in options.items() if not name.startswith("_")
+    }
+
+
+def test_table_of_the_limits_is_the_means_of_the_tables() -> None:
+    columns = ("mean of -20 .. 30 dB: modulation, SNR, combined", "0 .. 30 dB")
+    for row in RADIO_TABLES["table"]:
+        best = load_bound(row["choices"].strip("`")).blind
+        for column, first in zip(columns, (0, best.snr_db.index(0.0)), strict=True):
+            means = [score[first:].mean().item() for score in (best.modulation, best.snr, best.combined)]
+            assert [float(cell) for cell in row[column].split(",")] == pytest.approx(means, abs=6e-4)
+
+
+def test_commands_of_the_radio_page_compose(conf: None) -> None:
+    typed = [shlex.split(line) for block in listings("", RADIO_PAGE) for line in block.splitlines() if "cvkan-" in line]
+    assert {words[0] for words in typed} == {"cvkan-train", "cvkan-data", "cvkan-explain"}
+    for command, *words in typed:
+        if command == "cvkan-train":
+            assert compose("train", overrides=words)
+        if command == "cvkan-data":
+            assert compose(f"data_{words[0]}", overrides=words[1:])
+
+
+def test_snippet_of_the_limits_does_what_the_page_says() -> None:
+    names: dict[str, Any] = {}
+    (snippet,) = listings("python", RADIO_PAGE)
+    exec(snippet, names)
+    assert names["limit"].modulation.tolist() == pytest.approx([0.82, 1.0, 1.0], abs=0.006)
+    assert names["limit"].standard_error(names["limit"].modulation).tolist() == pytest.approx([0.007, 0, 0], abs=5e-4)
+    assert eval(snippet.splitlines()[-1], names) == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+def test_run_writes_what_the_radio_page_lists(train_here: Callable[..., Result], tmp_path: Path) -> None:
+    small = [f"data.n_{part}=12" for part in ("train", "val", "test")]
+    ended = train_here("domain=radio", "data.snr_db=[0,20]", *small, "trainer.max_epochs=1", "output_dir=run")
+    assert ended.code == 0, ended.err
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert {row["choices"].strip("`") for row in RADIO_TABLES["key"]} == metrics.keys()
+    pictures = RADIO_PAGE.partition("`plots/` has ")[2].partition("\n\n")[0]
+    drawn = {path.stem for path in tmp_path.glob("run/plots/*.png")}
+    assert set(re.findall(r"`(\w+)`", pictures)) == drawn - {"polarization", "polarization_layers"}
+
+
+def test_files_that_the_radio_page_names_exist() -> None:
+    for target in re.findall(r"\]\(([\w/.-]+)\)", RADIO_PAGE):
+        assert (ROOT / "docs" / target).exists(), target
+    for name in re.findall(r"`(?:python )?((?:cvkan|scripts)/[\w/]+\.\w+)", RADIO_PAGE):
+        assert (ROOT / name).exists(), name
 
 
 @torch.no_grad()
