@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -206,12 +207,27 @@ def check_targets(config: Any, where: str, own: Any = None) -> None:
     """
     trusted = set(_targets(own))
     for target in _targets(config):
-        if not target.startswith(ALLOWED_PACKAGE) and target not in trusted:
+        if target not in trusted and not _is_own(target):
             raise UserError(
                 f"the checkpoint's config names {target}, which is not part of cvkan",
                 where,
                 "Only load checkpoints that cvkan wrote.",
             )
+
+
+def _is_own(target: str) -> bool:
+    """Does a name mean a class or function that a module of cvkan defines?
+
+    What such a module imports can be reached through it as well (``cvkan.x.torch.hub.load``), and could do anything.
+    """
+    module, _, name = target.rpartition(".")
+    if not module.startswith(ALLOWED_PACKAGE):
+        return False
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError:
+        return False
+    return callable(found) and found.__module__ == module
 
 
 def _targets(config: Any) -> Iterator[str]:

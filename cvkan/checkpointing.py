@@ -20,7 +20,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         path: a file written by :class:`AtomicCheckpointIO`.
 
     Returns:
-        The checkpoint; ``checkpoint["cvkan"]`` holds ``version``, ``domain`` and the resolved ``config``.
+        The checkpoint; ``checkpoint["cvkan"]`` holds ``version``, ``domain``, the resolved ``config`` and
+        ``data``, see :func:`~cvkan.data_facts.data_facts`.
 
     Raises:
         UserError: there is no such file, it is damaged, or it is not a checkpoint of cvkan.

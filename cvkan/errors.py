@@ -17,7 +17,7 @@ class UserError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, where: str | Path = "", fix: str = "") -> None:
-        self.what, self.where, self.fix = what.rstrip("."), str(where), fix
+        self.what, self.where, self.fix = what.rstrip(". \n"), str(where), fix
         place = f" ({where})" if self.where else ""
         super().__init__(f"{self.what}{place}. {fix}".strip())
 

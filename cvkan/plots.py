@@ -274,7 +274,10 @@ def draw_sequence(axis: Axes, sample: Tensor, n_tokens: int, sample_rate_hz: int
 
 def draw_sample(axis: Axes, sample: Tensor) -> None:
     """One input as a person would look at it: an image, a waveform, or the phases of complex tokens."""
-    if sample.is_complex():  # (N, D)
+    if sample.is_complex() and sample.ndim == 1:  # (T,) I/Q samples
+        axis.plot(sample.real.numpy(), sample.imag.numpy(), ".", markersize=1, color="black")
+        axis.set_aspect("equal")
+    elif sample.is_complex():  # (N, D)
         axis.imshow(sample.angle().T.numpy(), cmap="twilight", aspect="auto", vmin=-np.pi, vmax=np.pi)
     elif sample.ndim == 3:
         axis.imshow(as_picture(sample), cmap="gray")

@@ -10,6 +10,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loops.loop import _Loop
 
+from cvkan.data_facts import data_facts
+from cvkan.domains.datamodule import DataModule
 from cvkan.errors import UserError
 from cvkan.run_directory import RunDirectory
 
@@ -23,7 +25,8 @@ class RunCheckpoint(pl.Callback):
     Lightning's ``ModelCheckpoint`` writes before the plateau scheduler has stepped and keys its state by
     absolute paths. This one writes when the epoch is over in every respect (as the next one starts, or
     training ends), and knows only a score, so a run directory can be moved. Every checkpoint of the trainer
-    gets the key ``"cvkan"`` (version, domain, config) and progress counters in the form that resumes exactly.
+    gets the key ``"cvkan"`` (version, domain, config, facts about the data) and progress counters in the form that
+    resumes exactly.
 
     Stands before a weight averaging callback in the list of callbacks, which replaces the weights at the end.
 
@@ -94,7 +97,9 @@ class RunCheckpoint(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["cvkan"] = self.header
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, DataModule)
+        checkpoint["cvkan"] = {**self.header, "data": data_facts(data, pl_module)}
         settle_progress(checkpoint["loops"]["fit_loop"])
 
     def save_last(self, trainer: pl.Trainer) -> None:

@@ -96,7 +96,7 @@ class PerturbationImpact:
                 trained.checkpoint,
                 "Give a checkpoint of a run with domain=radio.",
             )
-        writer = None if self.write_png is None else BlackoutWriter(data, self.write_png)
+        writer = None if self.write_png is None else BlackoutWriter(data, self.write_png, self.seed)
         measured = self.measure(trained, writer)
         clean = by_name(ANSWERS, measured.clean.double().mean(dim=0))
         rows = self.rows(measured)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from cvkan import build
 from cvkan.checkpointing import read_checkpoint
+from cvkan.data_facts import check_data
 from cvkan.domains.datamodule import DataModule, collate, subset
 from cvkan.domains.loader import leave_interrupts_to_parent
 from cvkan.errors import UserError
@@ -87,11 +88,13 @@ def load(cfg: DictConfig) -> Trained:
     """Model and data of ``cfg``, with the weights of the checkpoint ``cfg.ckpt``.
 
     Raises:
-        UserError: the config or the data is at fault, or the weights do not fit the model for this data.
+        UserError: the config or the data is at fault, the data has other classes, SNRs or images than the weights were
+            trained on, or the weights do not fit the model.
     """
     checkpoint = read_checkpoint(cfg.ckpt)
     data = build.build_data(cfg)
     model = build.build_model(cfg, data.spec)
+    check_data(checkpoint, data, model, cfg.ckpt)
     load_weights(model, checkpoint["state_dict"], cfg.ckpt)
     data.prepare_data()
     data.setup()
@@ -112,7 +115,7 @@ def load_weights(model: nn.Module, state: dict[str, Any], where: str) -> None:
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip().rstrip(".")
         raise UserError(
-            f"the weights do not fit: {first}", where, "Choose data of the run's own classes, SNRs and sample size."
+            f"the weights do not fit: {first}", where, "Choose the run's own model, and samples of its size."
         ) from error
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -48,10 +48,11 @@ class FrameGenerator:
         multipath: arguments of :class:`~cvkan.radio.channel.Multipath`: delayed paths; None for none.
         snr_definition: ``es_n0``: the SNR is Es/N0, N0 = sps P / 10^(snr/10); ``sample``: it is the SNR of a sample,
             N0 = P / 10^(snr/10). The first is the second plus 10 log10(sps) dB.
+        constellations: options of :func:`~cvkan.radio.constellations.constellation`.
 
     Raises:
         ValueError: a value is out of range, or cannot take effect.
-        TypeError: ``fading`` or ``multipath`` has other arguments.
+        TypeError: ``fading``, ``multipath`` or ``constellations`` has other arguments.
     """
 
     classes: Sequence[str]
@@ -66,6 +67,7 @@ class FrameGenerator:
     fading: Mapping[str, Any] | None
     multipath: Mapping[str, Any] | None
     snr_definition: str
+    constellations: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.classes if name not in CLASSES]
@@ -85,7 +87,7 @@ class FrameGenerator:
         if self.snr_definition not in SNR_DEFINITIONS:
             raise ValueError(f"unknown snr_definition {self.snr_definition!r}; choose es_n0 or sample")
         self._check_pulse()
-        _ = self._fading, self._multipath  # made now, to refuse wrong values
+        _ = self._fading, self._multipath, self._tables  # made now, to refuse wrong values
 
     def _check_pulse(self) -> None:
         """What belongs to a pulse is given if and only if there is one, and samples are dense enough for it."""
@@ -218,16 +220,30 @@ class FrameGenerator:
         return None if self.multipath is None else Multipath(**self.multipath)
 
     @cached_property
+    def _tables(self) -> list[Tensor]:
+        """Points (M,) of each class; a zero for those without."""
+        none = torch.zeros(1, dtype=torch.complex128)
+        return [
+            none if name in WITHOUT_CONSTELLATION else constellation(name, **self.constellations)
+            for name in self.classes
+        ]
+
+    @property
+    def has_other_constellations(self) -> bool:
+        """Some class has other points than those that are usual for it."""
+        usual = {name: constellation(name) for name in self.classes if name not in WITHOUT_CONSTELLATION}
+        tables = dict(zip(self.classes, self._tables, strict=True))
+        return any(not torch.equal(tables[name], points) for name, points in usual.items())
+
+    @cached_property
     def _points(self) -> Tensor:
         """Constellations (C, largest M) complex64, padded with zeros."""
-        none = torch.zeros(1, dtype=torch.complex128)
-        tables = [none if name in WITHOUT_CONSTELLATION else constellation(name) for name in self.classes]
-        return pad_sequence(tables, batch_first=True).to(torch.complex64)
+        return pad_sequence(self._tables, batch_first=True).to(torch.complex64)
 
     @cached_property
     def _sizes(self) -> Tensor:
         """How many points each class has, (C,) int64."""
-        return torch.tensor([1 if name in WITHOUT_CONSTELLATION else len(constellation(name)) for name in self.classes])
+        return torch.tensor([len(points) for points in self._tables])
 
     @cached_property
     def _rail_delay(self) -> Tensor:

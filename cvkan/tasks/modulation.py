@@ -23,8 +23,10 @@ HEADS = ("modulation", "snr")  # in the order of their logits and labels
 
 
 @runtime_checkable
-class Bounded(Protocol):
-    """Data of which it is known what the best possible classifier reaches."""
+class RadioSource(Protocol):
+    """Data that can tell what its SNRs mean and what the best possible classifier reaches."""
+
+    snr_definition: str | None
 
     def bound(self) -> Bound | None: ...
 
@@ -50,6 +52,7 @@ class ModulationTask(Task):
         self.check_loss(torch.zeros(2, self.spec.n_outputs), torch.zeros(2, 2, dtype=torch.long))
         self.val_counts, self.test_counts = JointCounts(n_classes, n_levels), JointCounts(n_classes, n_levels)
         self.bound: Bound | None = None
+        self.snr_definition: str | None = None
 
     def compare(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         heads = output.split([len(self.spec.class_names), len(self.spec.snr_db)], dim=1)  # (B, M), (B, S)
@@ -82,12 +85,19 @@ class ModulationTask(Task):
     def on_test_epoch_end(self) -> None:
         self.log_dict(self.scores(self.test_counts).figures("test"))
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.bound = data.bound() if isinstance(data, Bounded) else None
+        if isinstance(data, RadioSource):
+            self.bound, self.snr_definition = data.bound(), data.snr_definition
 
     def scores(self, counts: JointCounts) -> JointScores:
         """What the counts say, on the CPU."""
         modulation, snr, combined = (tensor.cpu() for tensor in counts.compute())
-        return JointScores(torch.tensor(self.spec.snr_db), modulation, snr, combined)
+        n_classes, n_snrs = len(self.spec.class_names), len(self.spec.snr_db)
+        return JointScores(
+            torch.tensor(self.spec.snr_db),
+            modulation.view(n_snrs, n_classes, n_classes),  # torchmetrics squeezes tensors of one number
+            snr.view(n_snrs, n_snrs),
+            combined.view(n_snrs),
+        )
 
     def limits(self) -> dict[str, Tensor] | None:
         """Accuracies (S,) of the best possible classifier: ``modulation``, ``snr`` and ``combined``."""
@@ -107,6 +117,7 @@ class ModulationTask(Task):
         return {
             "test/eta": self.eta("modulation", len(self.spec.class_names)),
             "test/eta_combined": self.eta("combined", len(self.spec.class_names) * len(self.spec.snr_db)),
+            "snr_definition": self.snr_definition,
             "per_snr": records({name: values.tolist() for name, values in columns.items()}),
             "per_class": records(by_class),
             "confusion_modulation": scores.modulation.sum(dim=0).tolist(),

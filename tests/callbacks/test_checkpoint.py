@@ -47,6 +47,13 @@ def test_a_moved_run_keeps_its_best_score_and_a_lost_file_forgets_it(tmp_path: P
         assert read_checkpoint(path / "checkpoints/best.ckpt")["global_step"] == expected
 
 
+def test_a_checkpoint_says_what_its_classes_are(tmp_path: Path) -> None:
+    run_toy(tmp_path, max_epochs=1)
+    for name in ("best.ckpt", "last.ckpt"):
+        facts = read_checkpoint(tmp_path / "checkpoints" / name)["cvkan"]["data"]
+        assert facts == {"class_names": ["below", "above"], "snr_db": [], "snr_definition": None, "image": None}
+
+
 def test_unknown_monitor_names_the_logged_metrics(tmp_path: Path) -> None:
     class Silent(ToyTask):
         def validation_step(self, batch, batch_idx):

@@ -27,6 +27,7 @@ from cvkan.callbacks.throughput import Throughput
 from cvkan.checkpointing import AtomicCheckpointIO
 from cvkan.domains.datamodule import DataModule, TensorSplit
 from cvkan.run_directory import RunDirectory
+from cvkan.spec import Spec
 
 N_BATCHES = 6  # a training epoch
 
@@ -34,6 +35,7 @@ N_BATCHES = 6  # a training epoch
 class ToyData(DataModule):
     def __init__(self, num_workers: int = 0) -> None:
         super().__init__(batch_size=8, num_workers=num_workers, seed=3, limit_train=None)
+        self.spec = Spec((5,), "classes", 2, class_names=("below", "above"))
 
     def load_splits(self):
         draw = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,10 +41,10 @@ def data_here(
     root.handlers[:], root.level = handlers, level
 
 
-def write_set(folder: Path) -> np.ndarray:
+def write_set(folder: Path, seed: int = 0) -> np.ndarray:
     """Two modulations at three levels, ten frames of power 4 of each, in one file that tells its layout."""
     folder.mkdir()
-    x = np.random.default_rng(0).standard_normal((60, 32, 2), dtype=np.float32)
+    x = np.random.default_rng(seed).standard_normal((60, 32, 2), dtype=np.float32)
     x *= 2 / np.sqrt((x**2).sum(axis=2).mean(axis=1))[:, None, None]
     with h5py.File(folder / "GOLD_XYZ_OSC.0001_1024.hdf5", "w") as file:
         file["X"] = x
@@ -105,6 +106,15 @@ def test_convert_there_and_back(data_here: DataCommand) -> None:
     with h5py.File("back/x.hdf5") as file:
         np.testing.assert_array_equal(file["X"][:], x)
     assert sorted(path.name for path in Path().iterdir()) == ["back", "set", "split"]
+
+
+def test_convert_does_not_pass_old_signals_off_as_new_ones(data_here: DataCommand) -> None:
+    write_set(Path("set"))
+    assert data_here("convert", *SOURCE, "to=split", "layout=rml_split").code == 0
+    shutil.rmtree("set")
+    write_set(Path("set"), seed=1)
+    again = data_here("convert", *SOURCE, "to=split", "layout=rml_split")
+    assert_refused(again, "a file that was not made from this data", "split/BPSK/SNR_-2", "Set to=DIR")
 
 
 @pytest.mark.parametrize(

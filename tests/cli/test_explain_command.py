@@ -18,6 +18,7 @@ from PIL import Image
 
 from cvkan import build
 from cvkan.cli import resolvers
+from cvkan.data_facts import data_facts
 from cvkan.resuming import repeatable
 
 Explain = Callable[..., Result]
@@ -41,7 +42,7 @@ def write_run(folder: Path, *overrides: str) -> None:
         config = repeatable(cfg)
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "run.json").write_text("{}")
-    header = {"version": "0", "domain": cfg.domain.name, "config": config}
+    header = {"version": "0", "domain": cfg.domain.name, "config": config, "data": data_facts(data, task)}
     torch.save({"state_dict": task.state_dict(), "cvkan": header}, folder / "checkpoints/best.ckpt")
 
 
@@ -109,10 +110,13 @@ def test_data_of_the_run_may_be_changed(explain_here: Explain) -> None:
     assert results()["count"] == 4
 
 
-def test_stored_images_take_the_place_of_drawn_ones_and_are_copied(explain_here: Explain) -> None:
+TREE = ("data=constellation_png", "data.root=tree", "data.size=16", "data.num_workers=0")
+
+
+def write_tree() -> None:
+    """Images of the classes and SNRs of ``RADIO``."""
     from cvkan.domains.radio.png_files import image_prefix
 
-    write_run(Path("run"), *RADIO, *IMAGES)
     for name in ("BPSK", "QPSK"):
         for level in ("SNR_0", "SNR_10"):
             folder = Path("tree", name, level)
@@ -120,14 +124,46 @@ def test_stored_images_take_the_place_of_drawn_ones_and_are_copied(explain_here:
             for k in range(10):
                 pixels = torch.randint(2, (16, 16), dtype=torch.uint8) * 200
                 Image.fromarray(pixels.numpy()).save(folder / f"{image_prefix('grayscale', name, level)}{k}.png")
-    source = ("data=constellation_png", "data.root=tree", "data.size=16", "data.num_workers=0")
-    result = explain_here(CKPT, *source, "method.levels=[5]", "method.write_png=tree")
+
+
+def test_stored_images_take_the_place_of_drawn_ones_and_are_copied(explain_here: Explain) -> None:
+    write_run(Path("run"), *RADIO, *IMAGES)
+    write_tree()
+    result = explain_here(CKPT, *TREE, "method.levels=[5]", "method.write_png=tree")
     assert result.code == 0, result.err
     found = results()
     assert (found["count"], found["snr_definition"]) == (4, None)
     assert len(list(Path("tree").rglob("*_top5_blackout.png"))) == 4
-    assert explain_here(CKPT, *source, "data.variant=top5", "method.levels=[5]", "output=again").code == 0
+    assert explain_here(CKPT, *TREE, "data.variant=top5", "method.levels=[5]", "output=again").code == 0
     assert results("again")["clean_accuracy"] == found["rows"][0]["accuracy"]
+
+
+def test_images_that_are_drawn_otherwise_than_the_run_drew_them_are_refused(explain_here: Explain) -> None:
+    write_run(Path("run"), *RADIO, *IMAGES)
+    write_tree()
+    drawn = {"image": "Histogram", "size": 16, "limit": 3.0, "reference": 32, "normalization": "power"}
+    facts = {"kind": "grayscale", "snr_definition": "es_n0", **drawn}
+    for name, value in {"limit": 2.0, "reference": 8, "image": "Splat", "normalization": "max"}.items():
+        Path("tree/constellations.json").write_text(json.dumps({**facts, name: value}))
+        result = explain_here(CKPT, *TREE, *FEW)
+        assert result.code == 2
+        assert f"{name} of the images is {drawn[name]} in it and {value} here" in result.err
+    Path("tree/constellations.json").write_text(json.dumps({**facts, "snr_definition": "sample"}))
+    assert "snr_definition is es_n0 in it and sample here" in explain_here(CKPT, *TREE, *FEW).err
+    Path("tree/constellations.json").write_text(json.dumps(facts))
+    result = explain_here(CKPT, *TREE, "method.levels=[5]")
+    assert result.code == 0, result.err
+
+
+def test_a_checkpoint_without_facts_about_its_data_is_refused(explain_here: Explain) -> None:
+    write_run(Path("run"), *RADIO, "model=pet_cgdnn")
+    path = Path("run/checkpoints/best.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["cvkan"]["data"]
+    torch.save(checkpoint, path)
+    result = explain_here(CKPT, *FEW)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "does not say which classes it knows" in result.err
 
 
 @pytest.mark.parametrize(
@@ -140,7 +176,15 @@ def test_stored_images_take_the_place_of_drawn_ones_and_are_copied(explain_here:
         pytest.param([CKPT, "method.lvels=[1]"], ["no such key method.lvels", "method.levels"], id="key"),
         pytest.param([CKPT, "method.seed=x"], ["method.seed must be an integer"], id="type"),
         pytest.param([CKPT, "method.levels=[200]"], ["levels are [200]", "1 to 100"], id="range"),
-        pytest.param([CKPT, "data.classes=[BPSK]"], ["the weights do not fit", "head"], id="other classes"),
+        pytest.param([CKPT, "data.classes=[BPSK]"], ["[1] is QPSK in it", "missing here"], id="fewer classes"),
+        pytest.param([CKPT, "data.classes=[BPSK,8PSK]"], ["class_names[0] is BPSK in it and 8PSK"], id="other classes"),
+        pytest.param([CKPT, "data.snr_db=[0,20]"], ["snr_db[1] is 10.0 in it and 20.0 here"], id="other SNRs"),
+        pytest.param([CKPT, "data.generator.n_samples=32"], ["the weights do not fit"], id="other size"),
+        pytest.param(
+            [CKPT, "data.generator.snr_definition=sample"],
+            ["snr_definition is es_n0 in it and sample here"],
+            id="other meaning of the SNR",
+        ),
         pytest.param([CKPT, "data=rml2018", "data.root=nowhere"], ["no such folder", "nowhere"], id="no data"),
         pytest.param([CKPT, "method.write_png=there"], ["only the images of a PNG tree"], id="no tree"),
         pytest.param([CKPT, "trainer.accelerator=abacus"], ["accelerator=abacus cannot be used"], id="accelerator"),

@@ -28,7 +28,7 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert list(found) == ["X", "Y", "Z"]
+    assert list(found) == ["X", "Y", "Z", "id"]
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
         assert found[name].dtype == array.dtype
@@ -66,6 +66,53 @@ def test_a_subset_keeps_its_ids_in_split_files_and_is_whole_in_one_file(tmp_path
     assert one_file(tmp_path / "one" / "a.hdf5", STANDARD).layout() == CellLayout(("QPSK", "16QAM"), (4.0, 0.0), 10)
     rows = [m * 30 + s * 10 + i for m in (0, 2) for s in (0, 2) for i in range(10)]
     np.testing.assert_array_equal(arrays_of(tmp_path / "one" / "a.hdf5")["X"], arrays["X"][rows])
+
+
+def test_copies_of_a_subset_are_cut_as_the_original(tmp_path: Path) -> None:
+    arrays = write_one_file(tmp_path / "a.hdf5")
+    chosen = one_file(tmp_path / "a.hdf5", classes=["16QAM"], snr_db=[0, 4])
+    ONE.write(chosen, tmp_path / "one")
+    copy = one_file(tmp_path / "one" / "a.hdf5", STANDARD)
+    SplitWriter().write(copy, tmp_path / "split")  # a copy of a copy: its own rows are others
+    chosen.setup()
+    for data in (copy, split_files(tmp_path / "split", STANDARD)):
+        data.setup()
+        for name, part in chosen.splits.items():
+            assert torch.equal(data.splits[name].ids, part.ids)
+            batch = data.splits[name].__getitems__(range(len(part)))
+            expected = torch.view_as_complex(torch.from_numpy(arrays["X"][part.ids.numpy()]))
+            assert torch.equal(batch["x"], expected)
+
+
+def test_a_source_with_other_signals_is_not_taken_for_the_converted_one(tmp_path: Path) -> None:
+    write_one_file(tmp_path / "a.hdf5")
+    write_split(tmp_path / "cells")
+    for writer, name in ((SplitWriter(), "split"), (ONE, "one")):
+        writer.write(one_file(tmp_path / "a.hdf5"), tmp_path / name)
+        writer.write(split_files(tmp_path / "cells"), tmp_path / f"{name} of cells")
+    write_one_file(tmp_path / "a.hdf5", X=-signals(90))  # same labels, same size
+    with h5py.File(tmp_path / "cells" / cell_file("8PSK", 0), "r+") as file:
+        file["X"][:] = -file["X"][:]
+    for writer, name in ((SplitWriter(), "split"), (ONE, "one")):
+        with pytest.raises(UserError, match="was not made from this data"):
+            writer.write(one_file(tmp_path / "a.hdf5"), tmp_path / name)
+        with pytest.raises(UserError, match="was not made from this data"):
+            writer.write(split_files(tmp_path / "cells"), tmp_path / f"{name} of cells")
+
+
+@pytest.mark.parametrize("writer", [SplitWriter(), ONE])
+def test_copies_tell_what_their_snr_means(tmp_path: Path, writer: convert.LayoutWriter) -> None:
+    writer.write(generated(), tmp_path)
+    data = one_file(tmp_path / "a.hdf5", STANDARD) if writer is ONE else split_files(tmp_path, STANDARD)
+    assert data.snr_definition == "es_n0"
+    data.setup()  # the ids of generated frames repeat in every part and are not written
+    assert data.frames.ids.tolist() == list(range(16))
+    for other, to in ((ONE, "one"), (SplitWriter(), "split")):
+        other.write(data, tmp_path / to)
+    assert one_file(tmp_path / "one" / "a.hdf5", STANDARD).snr_definition == "es_n0"
+    assert split_files(tmp_path / "split", STANDARD).snr_definition == "es_n0"
+    write_one_file(tmp_path / "unknown.hdf5")
+    assert one_file(tmp_path / "unknown.hdf5").snr_definition is None
 
 
 def test_interrupted_split_goes_on_and_leaves_whole_cells_alone(

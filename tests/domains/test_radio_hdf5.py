@@ -158,7 +158,7 @@ def test_labels_are_read_once_and_again_when_the_file_changes(tmp_path: Path, mo
     write_one_file(path)
     one_file(path).setup()
 
-    def refuse(path: Path) -> None:
+    def refuse(paths: list[Path]) -> None:
         raise AssertionError("labels are read again")
 
     with monkeypatch.context() as patch:
@@ -181,6 +181,40 @@ def test_fingerprint_tells_data_and_split(tmp_path: Path) -> None:
 
     assert fingerprint() == fingerprint(seed=5)
     assert len({fingerprint(), fingerprint(split_seed=1), fingerprint(classes=["QPSK", "8PSK"])}) == 3
+
+
+@pytest.mark.parametrize("layout", ["one file", "split"])
+def test_fingerprint_tells_other_signals_with_the_same_labels(tmp_path: Path, layout: str) -> None:
+    path = tmp_path / cell_file("8PSK", 0) if layout == "split" else tmp_path / "a.hdf5"
+    open_ = split_files if layout == "split" else one_file
+    root = tmp_path if layout == "split" else path
+    write_split(tmp_path) if layout == "split" else write_one_file(path)
+    before = open_(root)
+    before.setup()
+    size = path.stat().st_size
+    with h5py.File(path, "r+") as file:
+        file["X"][:] = -file["X"][:]
+    assert path.stat().st_size == size
+    after = open_(root)
+    after.setup()
+    assert after.fingerprint() != before.fingerprint()
+
+
+def test_labels_of_split_files_are_read_once_and_again_when_one_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(tmp_path)
+    split_files(tmp_path).setup()
+
+    def refuse(paths: list[Path]) -> None:
+        raise AssertionError("labels are read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cvkan.domains.radio.hdf5.read_all_labels", refuse)
+        split_files(tmp_path).setup()
+    _one_row("Z", 6, [4])(tmp_path)
+    with pytest.raises(UserError, match="row 6"):
+        split_files(tmp_path).setup()
 
 
 def test_limit_train_is_a_subset(tmp_path: Path) -> None:
@@ -242,6 +276,10 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
     ({"Y": np.eye(4, dtype=int)[np.zeros(90, int)]}, "Y has 4 columns, the layout 3 modulations"),
     ({"Z": np.zeros((90, 1))}, "row 0 is labelled QPSK at 0 dB, by its place it is QPSK at 4 dB"),
     ({"Z": np.zeros((90, 2))}, "are not frames with labels"),
+    ({"id": np.zeros(90, int)}, "90 frames have the id 0"),
+    ({"id": np.arange(90) - 1}, "row 0 has a negative id"),
+    ({"id": np.arange(90.0)}, "the data set id holds no ids of the rows"),
+    ({"id": np.arange(80)}, "the data set id holds no ids of the rows"),
     ({"X": NAN}, r"NaN or infinite samples .*a\.hdf5, row \d"),
 ]
 
@@ -328,13 +366,34 @@ def _long(root: Path) -> None:
         file["X"] = x
 
 
+def _one_row(name: str, row: int, value: list[int]) -> Callable[[Path], None]:
+    def write(root: Path) -> None:
+        with h5py.File(root / cell_file("QPSK", 0), "r+") as file:
+            file[name][row] = value
+
+    return write
+
+
+def _attribute(name: str, value: str) -> Callable[[Path], None]:
+    def write(root: Path) -> None:
+        with h5py.File(root / cell_file("QPSK", 0), "r+") as file:
+            file.attrs[name] = value
+
+    return write
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
         (_rename, r"the folder '4dB' names no SNR .*Name it SNR_"),
         (_unknown, r"the layout has no FOO at .*data\.layout\.classes"),
         (_swap, r"there is no file QPSK_SNR_4\.h5"),
-        (_copy, r"row 0 is labelled QPSK at 4 dB .*QPSK_SNR_0\.h5"),
+        (_copy, r"labelled QPSK at 4 dB, by its folder it is QPSK at 0 dB .*QPSK_SNR_0\.h5, row 0\)"),
+        (_one_row("Z", 6, [4]), r"labelled QPSK at 4 dB, by its folder it is QPSK at 0 dB .*QPSK_SNR_0\.h5, row 6\)"),
+        (_one_row("Y", 3, [0, 0, 1]), r"labelled 16QAM at 0 dB, by its folder .*QPSK_SNR_0\.h5, row 3\)"),
+        (_one_row("Y", 3, [0, 0, 0]), r"row 3 of Y is not one-hot .*QPSK_SNR_0\.h5"),
+        (_attribute("snr_definition", "sample"), r"the snr_definition is sample, that of other files None"),
+        (_attribute("snr_definition", "loud"), r"unknown snr_definition 'loud' .*QPSK_SNR_0\.h5.*es_n0 or sample"),
         (_long, r"frames have \d+ samples, those of other files \d+"),
     ],
 )
@@ -349,5 +408,5 @@ def test_a_pair_without_frames_is_named(tmp_path: Path) -> None:
     write_split(tmp_path)
     (tmp_path / cell_file("QPSK", 4)).unlink()
     (tmp_path / "QPSK" / "SNR_4").rmdir()
-    with pytest.raises(UserError, match=r"1 of 9 pairs .* have no training sample, such as QPSK at 4 dB"):
+    with pytest.raises(UserError, match=r"1 of 9 pairs .*, such as QPSK at 4 dB"):
         split_files(tmp_path).setup()

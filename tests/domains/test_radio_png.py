@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -98,6 +99,14 @@ def test_tree_has_the_names_of_the_layout_and_says_what_it_is(original: Path) ->
         **{"normalization": "power", "snr_definition": None},
         "layout": {"classes": list(LAYOUT.classes), "snr_db": list(LAYOUT.snr_db), "frames_per_cell": 10},
     }
+
+
+def test_tree_keeps_what_the_file_says_about_its_snr(tmp_path: Path) -> None:
+    write_one_file(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "r+") as file:
+        file.attrs["snr_definition"] = "sample"
+    tree = written(one_file(tmp_path / "a.hdf5"), tmp_path / "tree")
+    assert images(tree).snr_definition == "sample"
 
 
 def test_interrupted_writing_goes_on_with_what_is_missing(frames: RadioML2018, tree: Path) -> None:

@@ -169,6 +169,18 @@ def test_ids_of_a_recording_do_not_depend_on_the_others(tmp_path: Path) -> None:
     assert len(set(after.frames.ids.tolist())) == 13 * 5
 
 
+def test_fingerprint_tells_other_signals(tmp_path: Path) -> None:
+    write_many(tmp_path, n=20_000)  # more than the beginning and the end that are looked at
+    path = tmp_path / "QPSK" / "SNR_10" / "3.cf32"
+    prints = []
+    for x in (signal(20_000, 3), np.roll(signal(20_000, 3), 1), signal(20_000, 4)):
+        x.tofile(path)
+        data = recordings(tmp_path, n_samples=20_000)
+        data.setup()
+        prints.append(data.fingerprint())
+    assert len(set(prints)) == 3
+
+
 def test_split_by_time_shares_no_sample(tmp_path: Path) -> None:
     write_many(tmp_path, n_recordings=1, n=400)
     data = recordings(tmp_path, split_by="time", hop=2)
@@ -230,6 +242,10 @@ def _npy(array: np.ndarray) -> Callable[[Path], None]:
     return lambda root: np.save(in_folder(root, "a.npy"), array, allow_pickle=True)
 
 
+def rate(value: float) -> dict[str, Any]:
+    return {"global": {"core:datatype": "cf32_le", "core:sample_rate": value}}
+
+
 TWO = [annotation(0, 10, "QPSK", 1), annotation(8, 8, "BPSK", 1)]
 HARMED: list[tuple[Callable[[Path], Any], str]] = [
     (lambda root: None, "no recordings in the folder"),
@@ -245,6 +261,14 @@ HARMED: list[tuple[Callable[[Path], Any], str]] = [
     (_meta(annotations=[annotation(0, 17, "QPSK", 1)]), "samples 0 to 17 are wanted, the recording has 16"),
     (_meta(annotations=[annotation(20, None, "QPSK", 1)]), "are wanted, the recording has 16"),
     (_meta(annotations=[annotation(0, 8, "QPSK", "loud")]), r"the SigMF metadata lack or mistake .*a\.sigmf-meta"),
+    (_meta(annotations=[annotation(0, 8.5, "QPSK", 1)]), "lack or mistake core:sample_count: 8.5 is no whole number"),
+    (
+        _meta(captures=[{"core:sample_start": float("inf")}]),
+        "lack or mistake core:sample_start: inf is no whole number",
+    ),
+    (_meta(**rate(float("nan"))), r"core:sample_rate is nan, no positive number .*a\.sigmf-meta"),
+    (_meta(**rate(float("inf"))), r"core:sample_rate is inf, no positive number"),
+    (_meta(**rate(0)), r"core:sample_rate is 0, no positive number"),
     (_meta(annotations=TWO), "the segments at samples 0 and 8 overlap"),
     (_meta(**{"global": {"core:datatype": "cf32_le", "core:num_channels": 2}}), "several channels"),
     (_meta(**{"global": {}}), "the SigMF metadata lack or mistake 'core:datatype'"),
@@ -272,6 +296,10 @@ def test_bad_recordings_are_named_in_one_line(tmp_path: Path, harm: Callable[[Pa
         ("file,modulation,snr_db\n", "the index has no rows"),
         ("file,modulation,snr_db\nb.cf32,QPSK,1\n", r"there is no file 'b\.cf32' .*line 2"),
         ("file,modulation,snr_db\na.cf32,QPSK,loud\n", r"snr_db 'loud' is no number .*line 2"),
+        ("file,modulation,snr_db\na.cf32,QPSK,nan\n", r"snr_db 'nan' is no finite number .*line 2"),
+        ("file,modulation,snr_db,start\na.cf32,QPSK,1,inf\n", r"start 'inf' is no finite number .*index\.csv, line 2"),
+        ("file,modulation,snr_db,start\na.cf32,QPSK,1,nan\n", r"start 'nan' is no finite number .*line 2"),
+        ("file,modulation,snr_db,start,length\na.cf32,QPSK,1,0,8.5\n", r"length '8\.5' is no whole number .*line 2"),
         ("file,modulation,snr_db\na.cf32,,1\n", r"nothing says the modulation .*line 2"),
         ("file,modulation,snr_db,start,length\na.cf32,QPSK,1,0,9\na.cf32,QPSK,1,20,20\n", r"20 to 40 .*line 3"),
         ("file,modulation,snr_db\n\xff", "the index"),

@@ -14,6 +14,7 @@ import pytest
 import torch
 from radio_files import STORED
 
+from cvkan.domains.radio import array_pickle
 from cvkan.domains.radio.array_pickle import load_arrays
 from cvkan.domains.radio.rml2016 import RML2016
 from cvkan.errors import DataUnavailableError, UserError
@@ -138,6 +139,32 @@ def test_crafted_opcodes_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError) as caught:
         source(tmp_path, content)
     assert "\n" not in str(caught.value)
+
+
+NAMES_AND_STATES = [
+    (b"cnumpy.core.multiarray\n_reconstruct\n", b"X\x0c\x00\x00\x00__defaults__N"),
+    (b"cnumpy.core.multiarray\nscalar\n", b"X\x08\x00\x00\x00__init__N"),
+    (b"cnumpy.core.multiarray\nscalar\n", b"X\x0a\x00\x00\x00__reduce__N"),
+    (b"c_codecs\nencode\n", b"X\x04\x00\x00\x00nameN"),
+]
+
+
+@pytest.mark.parametrize(("name", "state"), NAMES_AND_STATES)
+def test_a_pickle_alters_nothing_that_later_loads_use(tmp_path: Path, name: bytes, state: bytes) -> None:
+    before = {key: dict(vars(made)) for key, made in array_pickle._STAND_INS.items()}
+    with pytest.raises(UserError, match="it alters a function"):
+        source(tmp_path, b"\x80\x02" + name + b"N}(" + state + b"u\x86b.")  # BUILD with (None, {...})
+    assert {key: dict(vars(made)) for key, made in array_pickle._STAND_INS.items()} == before
+    assert len(source(tmp_path, {("QPSK", np.int64(2)): cells()["QPSK", 2]}).frames) == 10
+
+
+def test_fingerprint_tells_other_signals(tmp_path: Path) -> None:
+    prints = []
+    for sign in (1, -1):
+        data = source(tmp_path, {key: sign * frames for key, frames in cells().items()})
+        data.setup()
+        prints.append(data.fingerprint())
+    assert prints[0] != prints[1]
 
 
 def test_damaged_pickles_never_crash(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ class InMemory(RadioData):
         labels = torch.cartesian_prod(torch.arange(2), torch.arange(2))
         unused = Samples(self.split.x[:1].repeat_interleave(4, dim=0), labels, torch.arange(4))
         return {"train": unused, "val": unused, "test": self.split}
+
+    def check_cells(self, part: str, labels: Tensor) -> None:
+        """A test may ask about frames of one modulation alone."""
 
 
 class Peak(nn.Module):
@@ -315,12 +319,39 @@ def test_copies_go_to_another_folder_with_the_layout_of_the_tree(tmp_path: Path)
     assert {name.split("_")[-2] for name in names} == {"top5", "bottom5", "random5"}
 
 
+def test_copies_of_another_seed_or_other_images_are_refused(tmp_path: Path) -> None:
+    facts = {"kind": "grayscale", "normalization": "power"}
+    png_tree(tmp_path / "tree")
+    to = tmp_path / "copies"
+
+    def write(seed: int, **changed: str) -> None:
+        (tmp_path / "tree/constellations.json").write_text(json.dumps({**facts, **changed}))
+        data = tree_source(tmp_path / "tree", "grayscale")
+        score(Peak(), data, levels=[5], limit=3, seed=seed, write_png=str(to))
+
+    write(1)
+    assert json.loads((to / "blackouts.json").read_text()) == {"seed": 1, "images": facts}
+    content = {path: path.read_bytes() for path in to.rglob("*.png")}
+    write(1)
+    with pytest.raises(UserError, match=r"holds copies of seed 1 .*method\.write_png=DIR"):
+        write(2)
+    with pytest.raises(UserError, match="holds copies of other images"):
+        write(1, normalization="none")
+    (to / "blackouts.json").write_text("[]")
+    with pytest.raises(UserError, match="cannot be read"):
+        write(1)
+    (to / "blackouts.json").unlink()
+    with pytest.raises(UserError, match=r"copies that no blackouts\.json describes"):
+        write(1)
+    assert {path: path.read_bytes() for path in to.rglob("*.png")} == content
+
+
 def test_only_clean_images_of_a_tree_can_be_copied(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="only the images of a PNG tree"):
         score(Peak(), InMemory(*with_a_peak()), write_png=str(tmp_path))
     score(Peak(), png_tree(tmp_path / "tree"), levels=[5], write_png=str(tmp_path / "tree"))
     with pytest.raises(UserError, match=r"data\.variant=null"):
-        BlackoutWriter(tree_source(tmp_path / "tree", "grayscale", "top5"), str(tmp_path))
+        BlackoutWriter(tree_source(tmp_path / "tree", "grayscale", "top5"), str(tmp_path), 0)
 
 
 def test_other_data_than_radio_is_refused() -> None:

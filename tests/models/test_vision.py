@@ -11,7 +11,7 @@ from torch import nn
 
 from cvkan.errors import DataUnavailableError
 from cvkan.models.baselines.convnet import ConvNet
-from cvkan.models.baselines.vision import VisionNet, with_channels
+from cvkan.models.baselines.vision import VisionNet, first_convolution, with_channels
 from cvkan.models.output import JointOutput, LinearOutput
 from cvkan.radio.images import Histogram
 from cvkan.spec import Spec
@@ -87,6 +87,16 @@ def test_one_channel_of_a_pretrained_stem_does_what_three_do_with_a_grey_picture
     assert with_channels(stem, 3, pretrained=True) is stem
     with pytest.raises(ValueError, match=r"take images of 1 or 3 channels, got 2; set model\.pretrained=false"):
         with_channels(stem, 2, pretrained=True)
+
+
+def test_stem_of_another_number_of_channels_begins_as_that_of_torchvision() -> None:
+    torch.manual_seed(0)
+    _, stem = first_convolution(build(Spec((1, 32, 32), "classes", 4)).net)
+    assert stem.weight.std().item() == pytest.approx((2 / (64 * 7 * 7)) ** 0.5, rel=0.05)  # kaiming, by fan-out
+    stem = nn.Conv2d(3, 8, 7)
+    made = with_channels(stem, 5, pretrained=False)
+    assert torch.equal(made.weight, stem.weight[:, [0, 1, 2, 0, 1]])
+    assert torch.equal(made.bias, stem.bias)
 
 
 def test_joint_output_learns_through_the_whole_network() -> None:

@@ -60,6 +60,8 @@ class Frames(DataModule):
 
 
 class BoundedFrames(Frames):
+    snr_definition = "es_n0"
+
     def bound(self) -> Bound:
         return LIMIT
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,29 @@ class _Array:
         return np.frombuffer(raw, dtype=dtype).reshape(self.shape, order="F" if self.fortran else "C")
 
 
-class _Scalar:
+class _Sealed:
+    """What a pickle must not give a state: the opcode BUILD sets attributes of whatever it meets."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError(f"it alters a {type(self).__name__.strip('_').lower()}")
+
+
+class _Scalar(_Sealed):
     """Stands for ``numpy.core.multiarray.scalar(dtype, bytes)``."""
 
     def __init__(self, dtype: _Dtype, raw: bytes | str) -> None:
         self.array = _Array()
         self.array.__setstate__((1, (), dtype, False, raw))
+
+
+class _Function(_Sealed):
+    """What a pickle gets for a name that it calls. The function or class itself it could alter for later loads."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
 
 
 def _reconstruct(*_: Any) -> _Array:
@@ -84,7 +102,7 @@ def _no_bytes() -> bytes:
 
 
 # Old and new names of modules.
-_STAND_INS = {
+_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Array,
     ("_codecs", "encode"): _encode,
@@ -99,7 +117,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
-        return _STAND_INS[module, name]
+        return _Function(_STAND_INS[module, name])
 
 
 def load_arrays(path: Path) -> Any:

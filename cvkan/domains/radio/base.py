@@ -5,7 +5,7 @@ Legend: B batch, n samples of a frame, M modulations, S levels of the SNR.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NotRequired, Protocol, Unpack
 
 import torch
@@ -97,11 +97,12 @@ class RadioData(DataModule):
         """Accuracy that no classifier of these frames can exceed on average; None where it is not known."""
         return None
 
-    def check_cells(self, labels: Tensor) -> None:
-        """Every joint class of the spec has a training sample, or a network could never learn it.
+    def check_cells(self, part: str, labels: Tensor) -> None:
+        """Every pair of modulation and SNR has a sample, or nobody could learn it, or know how well it was learned.
 
         Args:
-            labels: (n, 2) of the training part.
+            part: ``train``, ``val`` or ``test``.
+            labels: (n, 2) of the part, before ``limit_train`` cuts it down.
 
         Raises:
             UserError: one has none.
@@ -112,16 +113,22 @@ class RadioData(DataModule):
         if empty:
             first = f"{names[empty[0] // len(levels)]} at {levels[empty[0] % len(levels)]:g} dB"
             raise UserError(
-                f"{len(empty)} of {len(counts)} pairs of modulation and SNR have no training sample, such as {first}",
+                f"{len(empty)} of {len(counts)} pairs of modulation and SNR have no sample in the {part} part, such as "
+                f"{first}",
                 "data",
                 "Add frames, or leave that class or SNR out with data.classes or data.snr_db.",
             )
 
     def setup(self, stage: str | None = None) -> None:
-        fresh = not self.splits
+        if self.splits:
+            return
         super().setup(stage)
-        if fresh and self.limit_train is None:
-            self.check_cells(labels_of(self.splits["train"]))
+        for name, split in self.splits.items():
+            if name == "train" and self.limit_train is not None:
+                if not isinstance(split, Subset):
+                    continue  # a source that kept to the limit by itself has nothing more to show
+                split = split.dataset
+            self.check_cells(name, labels_of(split))
 
 
 def radio_spec(classes: Sequence[str], snr_db: Sequence[float], input_shape: tuple[int, ...], is_complex: bool) -> Spec:
@@ -151,12 +158,14 @@ def radio_spec(classes: Sequence[str], snr_db: Sequence[float], input_shape: tup
 
 def normalized(x: Tensor, normalization: str) -> Tensor:
     """Frames (B, n) complex64 by one real factor each; a frame of zeros stays one."""
-    scale: Mapping[str, Tensor] = {
-        "power": x.abs().square().mean(dim=-1, keepdim=True).sqrt(),
-        "max": x.abs().amax(dim=-1, keepdim=True),
-        "none": torch.ones_like(x[..., :1].real),
-    }
-    return x / scale[normalization].clamp_min(torch.finfo(torch.float32).tiny)
+    if normalization == "none":
+        return x
+    magnitude = x.abs()
+    if normalization == "power":
+        scale = magnitude.square().mean(dim=-1, keepdim=True).sqrt()  # (B, 1)
+    else:
+        scale = magnitude.amax(dim=-1, keepdim=True)  # (B, 1)
+    return x / scale.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def labels_of(split: Dataset[Batch]) -> Tensor:

@@ -21,6 +21,7 @@ from cvkan.atomic import atomic_file
 from cvkan.domains.datamodule import DataModule
 from cvkan.domains.radio.base import RadioData, RadioSplit
 from cvkan.domains.radio.frames import JoinedFrames
+from cvkan.domains.radio.hdf5_store import IDS, SNR_DEFINITION
 from cvkan.domains.radio.layout import CellLayout, cell_file, layout_of
 from cvkan.domains.radio.stored import StoredRadio
 from cvkan.errors import UserError
@@ -39,12 +40,17 @@ class Source:
         spec: names their labels.
         layout: of the data they come from.
         digest: identifies that data.
+        snr_definition: what the SNR of the labels means; None where nobody has said.
+        has_ids: the ids of the frames are unique and lasting, so that a copy keeps them. Those of generated frames
+            are not: every part begins with 0.
     """
 
     frames: RadioSplit
     spec: Spec
     layout: CellLayout
     digest: str
+    snr_definition: str | None
+    has_ids: bool
 
     def cells(self) -> Iterator[tuple[str, float, Tensor]]:
         """Modulation, SNR in dB and positions (b,) of every cell, modulation-major."""
@@ -59,13 +65,22 @@ class Source:
     def n_cells(self) -> int:
         return len(self.spec.class_names) * len(self.spec.snr_db)
 
+    def attributes(self, layout: CellLayout) -> dict[str, Any]:
+        """Those of a file with this layout."""
+        attributes = {**layout.attributes(), DIGEST: self.digest}
+        return attributes if self.snr_definition is None else {**attributes, SNR_DEFINITION: self.snr_definition}
+
     def arrays(self, layout: CellLayout, modulation: str, snr_db: float, positions: Tensor) -> dict[str, np.ndarray]:
-        """The data sets of a cell: ``X`` (b, T, 2) float32, ``Y`` (b, K) int64, ``Z`` (b, 1) int64 or float32."""
+        """The data sets of a cell: ``X`` (b, T, 2) float32, ``Y`` (b, K) int64, ``Z`` (b, 1) int64 or float32.
+
+        Where the frames have lasting ids, ``id`` (b,) int64 too: a split by ids cuts the copy as the original.
+        """
         batch = self.frames.__getitems__(positions.tolist())  # type: ignore[attr-defined]
         y = np.zeros((len(positions), len(layout.classes)), dtype=np.int64)
         y[:, layout.classes.index(modulation)] = 1
         z: np.ndarray = np.full((len(positions), 1), snr_db, dtype=_level_type(layout))
-        return {"X": torch.view_as_real(batch["x"]).numpy(), "Y": y, "Z": z}
+        arrays = {"X": torch.view_as_real(batch["x"]).numpy(), "Y": y, "Z": z}
+        return {**arrays, IDS: batch["id"].numpy()} if self.has_ids else arrays
 
 
 class LayoutWriter(Protocol):
@@ -89,10 +104,12 @@ def source_of(data: DataModule) -> Source:
         raise UserError(f"{type(data).__name__} holds no I/Q frames", "data", "Choose a radio source, as data=rml2018.")
     if isinstance(data, StoredRadio):
         ids = hashlib.sha256(data.frames.ids.numpy().tobytes()).hexdigest()
-        return Source(data.frames, data.spec, data.layout(), f"{data.content_digest()}:{ids}")
+        digest = f"{data.content_digest()}:{ids}:{data.snr_definition}"
+        return Source(data.frames, data.spec, data.layout(), digest, data.snr_definition, has_ids=True)
     data.setup()
     frames = JoinedFrames([data.splits[name] for name in data.splits])  # type: ignore[misc]
-    return Source(frames, data.spec, layout_of(data.spec, frames.labels), data.fingerprint())
+    layout, digest = layout_of(data.spec, frames.labels), f"{data.fingerprint()}:{data.snr_definition}"
+    return Source(frames, data.spec, layout, digest, data.snr_definition, has_ids=False)
 
 
 class SplitWriter:
@@ -109,7 +126,7 @@ class SplitWriter:
             arrays = source.arrays(source.layout, modulation, snr_db, positions)
             # In memory first: a cell is 32 MB, and HDF5 needs a file that it can read, too.
             with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
-                file.attrs.update({**source.layout.attributes(), DIGEST: source.digest})
+                file.attrs.update(source.attributes(source.layout))
                 for name, array in arrays.items():
                     file[name] = array
                 file.flush()
@@ -185,7 +202,7 @@ def _complete_layout(source: Source) -> CellLayout:
 def _resumed(partial: Path, layout: CellLayout, source: Source) -> h5py.File:
     """The file that an interrupted conversion of the same data left, or a new one."""
     n_samples = source.spec.input_shape[0]
-    attributes: dict[str, Any] = {**layout.attributes(), DIGEST: source.digest}
+    attributes = source.attributes(layout)
     if partial.exists():
         try:
             file = h5py.File(partial, "r+")
@@ -203,6 +220,8 @@ def _resumed(partial: Path, layout: CellLayout, source: Source) -> h5py.File:
     file.create_dataset("X", (n, n_samples, 2), np.float32, fill_time="never")
     file.create_dataset("Y", (n, len(layout.classes)), np.int64, fill_time="never")
     file.create_dataset("Z", (n, 1), _level_type(layout), fill_time="never")
+    if source.has_ids:
+        file.create_dataset(IDS, (n,), np.int64, fill_time="never")
     file["done"] = np.zeros(n // layout.frames_per_cell, dtype=bool)
     file.attrs.update(attributes)
     _sync(file)

@@ -8,21 +8,34 @@ Legend: N rows, T samples of a frame, K modulations.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Unpack
 
 import h5py
 import numpy as np
 
 from cvkan.domains.cache import cached_arrays
-from cvkan.domains.radio.hdf5_store import Hdf5Store, opened, read_all_labels, read_labels
+from cvkan.domains.radio.hdf5_store import (
+    ID_FIX,
+    Hdf5Store,
+    opened,
+    read_all_labels,
+    read_snr_definition,
+    sampled_content,
+)
 from cvkan.domains.radio.layout import LAYOUT_FIX, CellLayout, LayoutOptions, cell_file, cell_folders
-from cvkan.domains.radio.stored import FrameIndex, StoredLoading, StoredRadio, digest_of_files, listed
+from cvkan.domains.radio.stored import FrameIndex, StoredLoading, StoredRadio, listed
 from cvkan.errors import DataUnavailableError, UserError
+
+SAMPLED_ROWS = 64  # frames of a file that identify its signals
+SAMPLED_ROWS_OF_CELL = 4  # of a file of the split layout: there are hundreds
 
 
 class RadioML2018(StoredRadio):
     """One HDF5 file; the row of a frame follows from its cell (:class:`CellLayout`), and the labels must agree.
 
+    The id of a frame is its row, unless the file has a data set ``id``, as those that cvkan wrote from other data.
     All labels are read once and kept in the user's cache; frames are read when a batch asks for them.
 
     Args:
@@ -45,6 +58,7 @@ class RadioML2018(StoredRadio):
             )
         with opened(self.path) as handle:
             self._layout = layout.resolve(handle.attrs, self.path)
+            self.snr_definition = read_snr_definition(handle)
             _check_columns(handle, self._layout)
             n_rows, n_samples, _ = handle["X"].shape
         if n_rows != self._layout.n_rows:
@@ -58,7 +72,7 @@ class RadioML2018(StoredRadio):
 
     def index(self) -> FrameIndex:
         modulation, snr_db = self._layout.labels()
-        labels = self._labels()
+        labels = _labels([self.path])
         wrong = np.flatnonzero((labels["column"] != modulation) | (labels["snr_db"] != snr_db))
         if len(wrong):
             row = int(wrong[0])
@@ -70,24 +84,21 @@ class RadioML2018(StoredRadio):
                 LAYOUT_FIX,
             )
         rows = np.arange(self._layout.n_rows)
-        return FrameIndex(Hdf5Store([self.path], [len(rows)]), rows, modulation, self._layout.classes, snr_db, rows)
+        ids = _ids(labels, rows, self.path)
+        return FrameIndex(Hdf5Store([self.path], [len(rows)]), rows, modulation, self._layout.classes, snr_db, ids)
 
     def content_digest(self) -> str:
-        """SHA-256 of the size of the file and of all its labels."""
-        digest = hashlib.sha256(str(self.path.stat().st_size).encode())
-        for _, labels in sorted(self._labels().items()):
+        """SHA-256 of the size of the file, of some of its frames and of all its labels."""
+        digest = hashlib.sha256(sampled_content(self.path, SAMPLED_ROWS))
+        for _, labels in sorted(_labels([self.path]).items()):
             digest.update(labels.tobytes())
         return digest.hexdigest()
-
-    def _labels(self) -> dict[str, np.ndarray]:
-        """All labels; another file, size or time of change means another entry of the cache."""
-        stat = self.path.stat()
-        name = hashlib.sha256(f"{self.path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
-        return cached_arrays(f"radio_labels_{name[:32]}", lambda: read_all_labels(self.path))
 
 
 class RadioMLSplit(StoredRadio):
     """One HDF5 file a cell, ``ROOT/MOD/SNR_s/MOD_SNR_s.h5``; a cell may be missing or hold fewer frames.
+
+    All labels are read once and kept in the user's cache. Ids are as in :class:`RadioML2018`.
 
     Args:
         layout: numbers the frames and names the columns of ``Y``.
@@ -111,6 +122,7 @@ class RadioMLSplit(StoredRadio):
         first = next(iter(self.paths.values()))
         with opened(first) as handle:
             self._layout = layout.resolve(handle.attrs, first)
+            self.snr_definition = read_snr_definition(handle)
             n_samples = handle["X"].shape[1]
         for (name, level), path in self.paths.items():
             if name not in self._layout.classes or level not in self._layout.snr_db:
@@ -126,29 +138,42 @@ class RadioMLSplit(StoredRadio):
         sizes = [self._checked_size(*cell) for cell in chosen]
         first = [self._layout.first_row(*cell) for cell in chosen]
         names, levels = zip(*chosen, strict=True)
-        return FrameIndex(
-            store=Hdf5Store([self.paths[cell] for cell in chosen], sizes),
-            rows=np.arange(sum(sizes)),
-            modulation=np.repeat([self._layout.classes.index(name) for name in names], sizes),
-            names=self._layout.classes,
-            snr_db=np.repeat(np.array(levels, dtype=np.float32), sizes),
-            ids=np.concatenate([start + np.arange(size) for start, size in zip(first, sizes, strict=True)]),
-        )
+        store, rows = Hdf5Store([self.paths[cell] for cell in chosen], sizes), np.arange(sum(sizes))
+        modulation = np.repeat([self._layout.classes.index(name) for name in names], sizes)
+        snr_db = np.repeat(np.array(levels, dtype=np.float32), sizes)
+        labels = _labels(store.paths)
+        wrong = np.flatnonzero((labels["column"] != modulation) | (labels["snr_db"] != snr_db))
+        if len(wrong):
+            row = int(wrong[0])
+            found = f"{self._layout.classes[labels['column'][row]]} at {labels['snr_db'][row]:g} dB"
+            expected = f"{self._layout.classes[modulation[row]]} at {snr_db[row]:g} dB"
+            raise UserError(
+                f"a row is labelled {found}, by its folder it is {expected}", store.describe(row), LAYOUT_FIX
+            )
+        places = np.concatenate([start + np.arange(size) for start, size in zip(first, sizes, strict=True)])
+        ids = _ids(labels, places, self.root)
+        return FrameIndex(store, rows, modulation, self._layout.classes, snr_db, ids)
 
     def content_digest(self) -> str:
-        return digest_of_files(self.paths.values())
+        """SHA-256 of the names and sizes of the files and of some frames of each; :meth:`index` checks the labels."""
+        digest = hashlib.sha256()
+        for path in sorted(self.paths.values()):
+            digest.update(path.name.encode() + sampled_content(path, SAMPLED_ROWS_OF_CELL))
+        return digest.hexdigest()
 
     def _checked_size(self, name: str, level: float) -> int:
-        """Rows of a cell whose frames have the length of the others and whose outer rows are labelled as its name."""
+        """Rows of a cell whose frames have the length of the others and whose SNR means the same."""
         path = self.paths[name, level]
         with opened(path) as handle:
             n_rows, n_samples, _ = handle["X"].shape
             _check_columns(handle, self._layout)
-            for row in (0, n_rows - 1):
-                column, snr_db = read_labels(handle, slice(row, row + 1))
-                if self._layout.classes[column[0]] != name or snr_db[0] != np.float32(level):
-                    found = f"{self._layout.classes[column[0]]} at {snr_db[0]:g} dB"
-                    raise UserError(f"row {row} is labelled {found}", path, LAYOUT_FIX)
+            definition = read_snr_definition(handle)
+        if definition != self.snr_definition:
+            raise UserError(
+                f"the snr_definition is {definition}, that of other files {self.snr_definition}",
+                path,
+                "Keep data of different definitions in different folders.",
+            )
         if (n_samples,) != self.spec.input_shape:
             raise UserError(
                 f"frames have {n_samples} samples, those of other files {self.spec.input_shape[0]}",
@@ -160,6 +185,26 @@ class RadioMLSplit(StoredRadio):
                 f"the file has {n_rows} frames, the layout {self._layout.frames_per_cell} a cell", path, LAYOUT_FIX
             )
         return n_rows
+
+
+def _labels(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """All labels of some files; another file, size or time of change means another entry of the cache."""
+    stats = [(path.resolve(), path.stat()) for path in paths]
+    names = "\n".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
+    return cached_arrays(
+        f"radio_labels_{hashlib.sha256(names.encode()).hexdigest()[:32]}", lambda: read_all_labels(paths)
+    )
+
+
+def _ids(labels: dict[str, np.ndarray], places: np.ndarray, where: Path) -> np.ndarray:
+    """The ids (N,) that the files hold, or ``places`` (N,) where they hold none."""
+    if "id" not in labels:
+        return places
+    ids = np.where(labels["id"] < 0, places, labels["id"])
+    found, counts = np.unique(ids, return_counts=True)
+    if counts.max() > 1:
+        raise UserError(f"{counts.max()} frames have the id {found[counts.argmax()]}", where, ID_FIX)
+    return ids
 
 
 def _check_columns(handle: h5py.File, layout: CellLayout) -> None:

@@ -1,5 +1,8 @@
 """Frames in HDF5 files: ``X`` (N, T, 2) float32, ``Y`` (N, K) one-hot, ``Z`` (N, 1) dB; rows are read when asked for.
 
+Files that cvkan wrote may also hold ``id`` (N,), the ids of the frames in the data they come from, and the attribute
+``snr_definition``.
+
 Legend: N rows of a file, T samples of a frame, K modulations, B frames of a batch.
 """
 
@@ -16,11 +19,15 @@ import h5py
 import numpy as np
 
 from cvkan.errors import UserError
+from cvkan.radio.generator import SNR_DEFINITIONS
 
 MAX_OPEN = 128  # files; the split layout has 624 and some systems open no more than 256
 MAX_GAP = 4  # rows: reading so many in vain costs less than another request
 BLOCK = 65536  # rows of Y read at a time: the whole of it is 490 MB
 DATA_SETS = ("X", "Y", "Z")
+IDS = "id"  # the data set of ids
+SNR_DEFINITION = "snr_definition"  # the attribute that says what Z means
+ID_FIX = "Write one whole number from 0 up for each row, or delete the data set id."
 
 
 class Hdf5Store:
@@ -117,34 +124,77 @@ def opened(path: Path) -> Iterator[h5py.File]:
         if not right or not n:
             found = ", ".join(f"{name} {file[name].dtype} {file[name].shape}" for name in DATA_SETS)
             raise UserError(f"the data sets are not frames with labels: {found}", path, LAYOUT_FIX)
+        ids = file.get(IDS)
+        if ids is not None and not (isinstance(ids, h5py.Dataset) and ids.shape == (n,) and ids.dtype.kind in "iu"):
+            raise UserError("the data set id holds no ids of the rows", path, ID_FIX)
         yield file
 
 
 LAYOUT_FIX = "Save X float32 (N, T, 2), Y one-hot (N, K) and Z dB (N, 1)."
 
 
-def read_labels(file: h5py.File, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+def read_labels(file: h5py.File, rows: slice) -> dict[str, np.ndarray]:
     """Labels of some rows of an opened file.
 
     Returns:
-        The column of ``Y`` that is 1, (n,) uint8, and the SNR in dB, (n,) float32.
+        ``column`` (n,) uint8, the column of ``Y`` that is 1; ``snr_db`` (n,) float32; ``id`` (n,) int64, -1 where the
+        file holds none.
 
     Raises:
-        UserError: a row of ``Y`` is not one-hot.
+        UserError: a row of ``Y`` is not one-hot, or an id is negative.
     """
     path = Path(file.filename)
     with explained(path):
         y, z = file["Y"][rows], file["Z"][rows]
+        ids = file[IDS][rows].astype(np.int64) if IDS in file else None
     one_hot = (y == 1).sum(axis=1) + (y == 0).sum(axis=1) == y.shape[1]
     one_hot &= (y == 1).sum(axis=1) == 1
     if not one_hot.all():
         raise UserError(f"row {rows.start + int(np.argmin(one_hot))} of Y is not one-hot", path, LAYOUT_FIX)
-    return y.argmax(axis=1).astype(np.uint8), z.reshape(-1).astype(np.float32)
+    if ids is not None and ids.min() < 0:
+        raise UserError(f"row {rows.start + int(np.argmin(ids))} has a negative id", path, ID_FIX)
+    return {
+        "column": y.argmax(axis=1).astype(np.uint8),
+        "snr_db": z.reshape(-1).astype(np.float32),
+        "id": np.full(len(y), -1) if ids is None else ids,
+    }
 
 
-def read_all_labels(path: Path) -> dict[str, np.ndarray]:
-    """The labels of every row, a block at a time: ``column`` (N,) uint8 and ``snr_db`` (N,) float32."""
-    with opened(path) as file:
-        blocks = [read_labels(file, slice(low, low + BLOCK)) for low in range(0, len(file["X"]), BLOCK)]
-    columns, levels = zip(*blocks, strict=True)
-    return {"column": np.concatenate(columns), "snr_db": np.concatenate(levels)}
+def read_all_labels(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """The labels of all rows of some files, one file after another: those of :func:`read_labels`, read in blocks."""
+    blocks = []
+    for path in paths:
+        with opened(path) as file:
+            blocks += [read_labels(file, slice(low, low + BLOCK)) for low in range(0, len(file["X"]), BLOCK)]
+    labels = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    if (labels["id"] < 0).all():  # as in all published files: not worth keeping
+        del labels["id"]
+    return labels
+
+
+def read_snr_definition(file: h5py.File) -> str | None:
+    """What the SNR of an opened file means, ``es_n0`` or ``sample``; None where it does not say.
+
+    Raises:
+        UserError: it says something else.
+    """
+    definition = file.attrs.get(SNR_DEFINITION)
+    if definition is not None and str(definition) not in SNR_DEFINITIONS:
+        raise UserError(
+            f"unknown {SNR_DEFINITION} {definition!r}",
+            file.filename,
+            f"Set the attribute to {' or '.join(SNR_DEFINITIONS)}, or delete it.",
+        )
+    return None if definition is None else str(definition)
+
+
+def sampled_content(path: Path, n_rows: int) -> bytes:
+    """The size of a file and up to ``n_rows`` evenly spaced rows of its ``X``, for a digest.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    with explained(path), h5py.File(path, "r") as file:
+        x = file["X"]
+        rows = np.unique(np.linspace(0, len(x) - 1, n_rows).astype(np.int64))
+        return str(path.stat().st_size).encode() + b"".join(x[row].tobytes() for row in rows)

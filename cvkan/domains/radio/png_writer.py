@@ -77,7 +77,7 @@ class PngTreeWriter:
             "kind": KINDS[self.image.n_channels],
             **self.image.settings(),
             "normalization": data.normalization,  # type: ignore[attr-defined]
-            "snr_definition": data.snr_definition,  # type: ignore[attr-defined]
+            "snr_definition": source.snr_definition,
             "layout": {**layout, "snr_db": layout["snr_db"].tolist()},
             "source": source.digest,
         }

@@ -76,7 +76,7 @@ def scan_recordings(root: Path, assumed_snr_db: float | None) -> list[Segment]:
 
 def read_recordings(root: Path, table: str, assumed_snr_db: float | None) -> list[Segment]:
     """The recordings that a CSV table lists: columns ``file`` (relative to ``root``), ``modulation``, and optionally
-    ``snr_db``, ``start`` and ``length`` in samples.
+    ``snr_db`` (any finite number), ``start`` and ``length`` in samples (whole numbers).
 
     Raises:
         UserError: the table cannot be read or lacks a column, or a row of it is wrong.
@@ -103,13 +103,8 @@ def read_recordings(root: Path, table: str, assumed_snr_db: float | None) -> lis
             opened[recording] = _open(recording)
         signal, metadata = opened[recording]
         snr_db = _number(row, "snr_db", where)
-        start, length = _number(row, "start", where) or 0, _number(row, "length", where)
-        stretch = Stretch(
-            int(start),
-            None if length is None else int(length),
-            row["modulation"],
-            assumed_snr_db if snr_db is None else snr_db,
-        )
+        start, length = _whole(row, "start", where) or 0, _whole(row, "length", where)
+        stretch = Stretch(start, length, row["modulation"], assumed_snr_db if snr_db is None else snr_db)
         segments.append(_segment(row["file"], signal, stretch, metadata.sample_rate_hz, where))
     return segments
 
@@ -150,6 +145,18 @@ def _number(row: Mapping[str, str | None], name: str, where: str) -> float | Non
     if not text:
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError as error:
         raise UserError(f"{name} {text!r} is no number", where, "Write a number.") from error
+    if not math.isfinite(number):
+        raise UserError(f"{name} {text!r} is no finite number", where, "Write a number.")
+    return number
+
+
+def _whole(row: Mapping[str, str | None], name: str, where: str) -> int | None:
+    number = _number(row, name, where)
+    if number is None:
+        return None
+    if not number.is_integer():
+        raise UserError(f"{name} {row[name]!r} is no whole number", where, "Count it in samples.")
+    return int(number)

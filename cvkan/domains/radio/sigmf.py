@@ -6,6 +6,7 @@ Source: SigMF, the Signal Metadata Format, https://sigmf.org, with the extension
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_metadata(path: Path) -> Metadata:
 
     Raises:
         UserError: it is no JSON, lacks ``core:datatype``, describes several channels or data with headers, or an entry
-            is of the wrong type.
+            is of the wrong type or no possible number.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -64,8 +65,8 @@ def read_metadata(path: Path) -> Metadata:
         if meta.get("core:num_channels", 1) != 1 or any(entry.get("core:header_bytes") for entry in captures):
             raise UserError("several channels or headers within the data", path, "Export one plain channel.")
         stretches = [_annotation(entry) for entry in sorted(labelled, key=_start)] or _captures(captures)
-        return Metadata(datatype, None if rate is None else float(rate), tuple(stretches))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Metadata(datatype, None if rate is None else _rate(rate, path), tuple(stretches))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"the SigMF metadata lack or mistake {reason}", path, "Correct or delete the file.") from error
 
@@ -74,7 +75,7 @@ def _annotation(entry: dict[str, Any]) -> Stretch:
     length, snr_db = entry.get("core:sample_count"), entry.get(SNR_KEY)
     return Stretch(
         _start(entry),
-        None if length is None else int(length),
+        None if length is None else _whole("core:sample_count", length),
         str(entry["core:label"]),
         None if snr_db is None else float(snr_db),
     )
@@ -88,4 +89,17 @@ def _captures(captures: list[dict[str, Any]]) -> list[Stretch]:
 
 
 def _start(entry: dict[str, Any]) -> int:
-    return int(entry["core:sample_start"])
+    return _whole("core:sample_start", entry["core:sample_start"])
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"{name}: {value} is no whole number")
+    return int(value)
+
+
+def _rate(value: Any, path: Path) -> float:
+    rate_hz = float(value)
+    if not math.isfinite(rate_hz) or rate_hz <= 0:
+        raise UserError(f"core:sample_rate is {value}, no positive number", path, "Correct or delete the entry.")
+    return rate_hz

@@ -24,6 +24,8 @@ from cvkan.domains.radio.splits import split_fractions, stored_split, stratified
 from cvkan.errors import DataUnavailableError, UserError
 from cvkan.spec import Batch, Spec
 
+EDGE = 65536  # bytes of the beginning and of the end of a file that its digest is of
+
 
 class StoredLoading(RadioLoading):
     """Arguments that every source of stored frames takes and hands on to :class:`StoredRadio`.
@@ -177,10 +179,22 @@ class StoredRadio(RadioData):
 
 
 def digest_of_files(paths: Iterable[Path]) -> str:
-    """SHA-256 of the names and sizes of some files, whatever their order."""
+    """SHA-256 of the names, sizes, beginnings and ends of some files, whatever their order.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
+        try:
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                digest.update(f"{path.name}:{size}\n".encode())
+                for start in (0, max(0, size - EDGE)):
+                    file.seek(start)
+                    digest.update(file.read(EDGE))
+        except OSError as error:
+            raise UserError(f"the file cannot be read: {error.strerror}", path, "Check the file.") from error
     return digest.hexdigest()
 
 

@@ -19,6 +19,9 @@ from cvkan.radio.bound import Bound, bound_for
 from cvkan.radio.generator import FrameGenerator
 from cvkan.spec import Batch
 
+FINGERPRINTED = 64  # frames of each part
+BOUND_ROLLOFF = [0.1, 0.4]  # of the frames that the shipped tables of the physical limit are about
+
 
 class RadioSynth(RadioData):
     """Generated I/Q frames. Frame i of a part is a function of (``data_seed``, part, i) alone.
@@ -67,7 +70,8 @@ class RadioSynth(RadioData):
                     f"data.n_{name}",
                     f"Set {n_cells} or more, or name fewer data.classes or data.snr_db.",
                 )
-        self.data_seed, self.endless = data_seed, stream
+        # A limit on the training frames would limit nothing if every epoch had new ones.
+        self.data_seed, self.endless = data_seed, stream and self.limit_train is None
         if self.limit_train is not None:
             # Fewer are generated instead of picking some.
             self.sizes["train"] = min(n_train, self.limit_train)
@@ -81,15 +85,19 @@ class RadioSynth(RadioData):
         return GeneratedSplit(self.generator, torch.tensor(self.spec.snr_db), self.sizes[name], seed)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the first batch of every part and the sizes: the frames are generated, none is stored."""
+        """SHA-256 of the first frames of every part and the sizes: the frames are generated, none is stored."""
         digest = hashlib.sha256(repr(self.sizes).encode())
         for _, split in sorted(self.splits.items()):
-            frames = split.__getitems__(list(range(min(len(split), self.batch_size))))["x"]  # type: ignore[attr-defined, arg-type]
+            frames = split.__getitems__(list(range(min(len(split), FINGERPRINTED))))["x"]  # type: ignore[attr-defined, arg-type]
             digest.update(torch.view_as_real(frames).numpy().tobytes())
         return digest.hexdigest()
 
     def bound(self) -> Bound | None:
         generator = self.generator
+        # The tables are of unit power, where the scale says nothing about the SNR, and of these pulses and points.
+        pulse = None if generator.rolloff is None else list(generator.rolloff)
+        if self.normalization == "none" or pulse not in (None, BOUND_ROLLOFF) or generator.has_other_constellations:
+            return None
         return bound_for(
             self.spec.class_names,
             self.spec.snr_db,
@@ -110,16 +118,16 @@ class GeneratedSplit(RadioSplit):
     """
 
     def __init__(self, generator: FrameGenerator, snr_db: Tensor, n: int, seed: int) -> None:
-        self.generator, self.snr_db, self.seed = generator, snr_db, seed
+        self.generator, self.snr_db, self.n, self.seed = generator, snr_db, n, seed
         n_cells = len(generator.classes) * len(snr_db)
         # Neighbours differ in both labels, so that the first few samples, which pictures show, are not all of one kind.
         self.stride = next(step for step in range(round(0.62 * n_cells), 2 * n_cells) if math.gcd(step, n_cells) == 1)
         self.labels = self.cells(torch.arange(n))
 
     def cells(self, index: Tensor) -> Tensor:
-        """Labels (B, 2) of the frames ``index`` (B,): the pairs take turns."""
+        """Labels (B, 2) of the frames ``index`` (B,): the pairs take turns, every epoch in the same order."""
         n_snrs = len(self.snr_db)
-        cell = index * self.stride % (len(self.generator.classes) * n_snrs)
+        cell = index % self.n * self.stride % (len(self.generator.classes) * n_snrs)
         return torch.stack([cell // n_snrs, cell % n_snrs], dim=1)
 
     def __getitem__(self, index: int) -> Batch:

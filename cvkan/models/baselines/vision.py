@@ -28,8 +28,8 @@ class VisionNet(nn.Module):
     """An architecture of torchvision whose first convolution takes C channels and whose classifier is the output.
 
     With pretrained weights the first convolution of one channel holds the sum of its kernels for red, green and blue:
-    it gives what the three would give for a grey image. Images of the image domain come standardised; those of
-    constellations, 0..1, are divided by 0.1.
+    it gives what the three would give for a grey image. Without, it begins with one of the three. Images of the image
+    domain come standardised; those of constellations, 0..1, are divided by 0.1.
 
     Args:
         spec: images (C, H, W), or frames of I/Q samples, one target a sample.
@@ -116,7 +116,10 @@ def last_linear(net: nn.Module) -> tuple[str, nn.Linear]:
 
 
 def with_channels(stem: nn.Conv2d, n_channels: int, pretrained: bool) -> nn.Conv2d:
-    """The stem for images of ``n_channels``; with the sum of the pretrained kernels where one is left of three.
+    """The stem for images of ``n_channels``, with the sum of the pretrained kernels where one is left of three.
+
+    Without pretrained weights a channel has a kernel of torchvision's own initialisation, the first of the stem; those
+    of more channels than the stem has begin anew with its first.
 
     Raises:
         ValueError: pretrained kernels for neither one channel nor three.
@@ -136,8 +139,11 @@ def with_channels(stem: nn.Conv2d, n_channels: int, pretrained: bool) -> nn.Conv
             raise ValueError(
                 f"pretrained weights take images of 1 or 3 channels, got {n_channels}; set model.pretrained=false"
             )
-        with torch.no_grad():
-            made.weight.copy_(stem.weight.sum(dim=1, keepdim=True))  # (C_out, 1, kh, kw)
-            if stem.bias is not None and made.bias is not None:
-                made.bias.copy_(stem.bias)
+        kernels = stem.weight.sum(dim=1, keepdim=True)  # (C_out, 1, kh, kw)
+    else:
+        kernels = stem.weight[:, torch.arange(n_channels, device=stem.weight.device) % stem.in_channels]
+    with torch.no_grad():
+        made.weight.copy_(kernels)  # (C_out, C, kh, kw)
+        if stem.bias is not None and made.bias is not None:
+            made.bias.copy_(stem.bias)
     return made
