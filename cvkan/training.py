@@ -21,6 +21,7 @@ from cvkan.callbacks.progress import progress_callback
 from cvkan.callbacks.step_seed import StepSeed
 from cvkan.callbacks.throughput import Throughput
 from cvkan.checkpointing import AtomicCheckpointIO
+from cvkan.data_facts import check_data
 from cvkan.errors import DivergedError, Interrupted, UserError, one_line
 from cvkan.resuming import check_resumable, check_unused, check_weights, earlier_record, repeatable
 from cvkan.run_directory import RunDirectory, device_name
@@ -51,6 +52,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     task = build.build_task(cfg, data)
     if resumed is not None:
         check_weights(resumed["state_dict"], task, cfg.ckpt)
+        check_data(resumed, data, task, cfg.ckpt)
     # Missing or faulty data is found here, before there is a run to speak of.
     data.prepare_data()
     data.setup()
