@@ -28,8 +28,10 @@ def scaler_state(run: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("domain", sorted(DOMAINS))
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize(
+    ("domain", "precision"),
+    [("audio", "bf16-mixed"), ("image", "16-mixed"), ("synthetic", "bf16-mixed"), ("synthetic", "16-mixed")],
+)
 def test_domain_trains_in_half_precision(train_here: Callable, tmp_path: Path, domain: str, precision: str) -> None:
     arguments = (f"domain={domain}", *DOMAINS[domain], f"trainer.precision={precision}", CPU)
     ended = train_here(*arguments, "trainer.max_epochs=1", "output_dir=run")
