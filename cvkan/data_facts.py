@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
 from cvkan.domains.datamodule import DataModule
-from cvkan.domains.radio.base import RadioData
-from cvkan.domains.radio.png_tree import ConstellationImages
 from cvkan.errors import UserError
-from cvkan.models.constellation import ImageInput
-from cvkan.radio.images import ConstellationImage
 
 LABELS = ("class_names", "snr_db")
-# What a tree of images says of itself that is no setting of an image; the labels are compared on their own.
-NOT_OF_AN_IMAGE = {"kind", "snr_definition", "layout", "source"}
 FIX = "Choose data as the checkpoint's run had them."
 
 
+@runtime_checkable
+class Draws(Protocol):
+    """A part of a network that may draw images of its samples."""
+
+    @property
+    def drawing(self) -> dict[str, Any] | None:
+        """Settings of the images, in plain values; None where it draws none."""
+
+
 def data_facts(data: DataModule, network: nn.Module) -> dict[str, Any]:
-    """What a network is told and asked, in plain containers.
+    """What a network is told and asked, see :meth:`~cvkan.domains.datamodule.DataModule.facts`.
 
     Args:
-        data: its spec is known; it need not be loaded.
+        data: it need not be loaded.
         network: made for this data.
-
-    Returns:
-        ``class_names`` and ``snr_db``, lists in the order of the labels; ``snr_definition``, the meaning of the SNR;
-        ``image``, the settings of the constellation images that the network sees. The last two are None where there is
-        no such thing or nobody has said.
     """
-    return {
-        "class_names": list(data.spec.class_names),
-        "snr_db": list(data.spec.snr_db),
-        "snr_definition": data.snr_definition if isinstance(data, RadioData) else None,
-        "image": image_facts(data, network),
-    }
-
-
-def image_facts(data: DataModule, network: nn.Module) -> dict[str, Any] | None:
-    """Settings of the constellation images, stored or drawn by the network; None for other samples, and if unknown."""
-    if isinstance(data, ConstellationImages):
-        return {name: value for name, value in data.facts.items() if name not in NOT_OF_AN_IMAGE} or None
-    for module in network.modules():
-        if isinstance(module, ImageInput) and isinstance(module.draw, ConstellationImage):
-            assert isinstance(data, RadioData)
-            return {**module.draw.settings(), "normalization": data.normalization}
-    return None
+    drawings = [module.drawing for module in network.modules() if isinstance(module, Draws)]
+    return data.facts(next((drawing for drawing in drawings if drawing is not None), None))
 
 
 def check_data(checkpoint: dict[str, Any], data: DataModule, network: nn.Module, where: str) -> None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -63,25 +65,34 @@ def train_command() -> Callable[..., Result]:
 
 
 @pytest.fixture
-def train_here(
+def command_here(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Callable[..., Result]]:
-    """Run ``cvkan-train`` in this process, in the empty folder ``tmp_path``: torch is loaded only once."""
-    from cvkan.cli import resolvers, train
-    from cvkan.cli.app import launch
+    """Run the command of a module in this process, in the empty folder ``tmp_path``: torch is loaded only once."""
+    from cvkan.cli import resolvers
 
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
 
-    def run(*arguments: str | Path) -> Result:
+    def run(command: ModuleType, *arguments: str | Path) -> Result:
         resolvers._fresh.cache_clear()  # one name a process: a second run in it gets another
-        monkeypatch.setattr(sys, "argv", ["cvkan-train", *map(str, arguments)])
+        name = command.__name__.rsplit(".", 1)[-1]
+        monkeypatch.setattr(sys, "argv", [f"cvkan-{name}", *map(str, arguments)])
         capfd.readouterr()
-        code = launch(train.CONFIG_NAME, train.job, train.HELP)
+        code = command.run()
         return Result(code, *capfd.readouterr())
 
     yield run
     # Hydra has set up logging to streams that end with the test.
     root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def train_here(command_here: Callable[..., Result]) -> Callable[..., Result]:
+    """``cvkan-train`` by :func:`command_here`."""
+    from cvkan.cli import train
+
+    return partial(command_here, train)

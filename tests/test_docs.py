@@ -253,7 +253,7 @@ RADIO_CLASSES = {"data": "cvkan.domains.radio.", "loss": "cvkan.losses."}  # oth
 NETWORKS = {row["choices"].strip("*`"): row["parameters"] for row in RADIO_TABLES["model"]}
 
 
-@pytest.mark.parametrize("group", ["data", "layout", "image", "model", "output", "loss", "snr_loss", "method"])
+@pytest.mark.parametrize("group", ["data", "layout", "image", "model", "task_head", "loss", "snr_loss", "method"])
 def test_table_of_radio_names_exactly_its_choices(group: str, conf: None) -> None:
     classes = {path.stem: OmegaConf.load(path)["_target_"] for path in CONF.glob(f"{group}/*.yaml")}
     existing = {name for name, path in classes.items() if path.startswith(RADIO_CLASSES.get(group, ""))}

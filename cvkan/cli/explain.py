@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -41,10 +40,7 @@ def job(cfg: DictConfig) -> None:
 
 
 def prepare(arguments: list[str]) -> list[str]:
-    """Let Hydra know model and data of the run that ``ckpt`` names, for the rest of the arguments to change.
-
-    ``output=DIR`` means ``output_dir=DIR``: ``output`` is a group of network parts too, where Hydra would look for DIR.
-    """
+    """Let Hydra know model and data of the run that ``ckpt`` names, for the rest of the arguments to change."""
     from hydra.core.config_store import ConfigStore
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -57,7 +53,7 @@ def prepare(arguments: list[str]) -> list[str]:
         trusted = [{"_target_": value} for key, value in values.items() if key.endswith("_target_")]
         sections = run_sections(str(values["ckpt"]), values.keys(), trusted)
     ConfigStore.instance().store(OF_RUN, sections)
-    return [re.sub("^output=", "output_dir=", argument) for argument in arguments]
+    return arguments
 
 
 def run() -> int:

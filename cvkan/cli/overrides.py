@@ -15,7 +15,7 @@ from cvkan.errors import UserError
 # Groups that only one section refers to. The task judges `regularizer` itself, by the model that was built.
 MODEL_PARTS = (
     *("embedding", "position", "block", "psi", "linear", "aggregation", "interaction", "heads", "norm", "centering"),
-    *("readout", "pooling", "image", "output"),
+    *("readout", "pooling", "image", "task_head"),
 )
 LOSS_PARTS = ("snr_loss",)
 

@@ -38,9 +38,14 @@ def job(cfg: DictConfig) -> None:
     train(cfg)
 
 
+def run() -> int:
+    """Do what ``sys.argv`` says; returns the exit code."""
+    return launch(CONFIG_NAME, job, HELP)
+
+
 def main() -> None:
     """Console entry point."""
-    sys.exit(launch(CONFIG_NAME, job, HELP))
+    sys.exit(run())
 
 
 if __name__ == "__main__":

@@ -145,6 +145,24 @@ class DataModule(pl.LightningDataModule):
                 digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def facts(self, drawing: dict[str, Any] | None) -> dict[str, Any]:
+        """What a network is told and asked, in plain containers; known before the data is loaded.
+
+        Args:
+            drawing: settings of the images that the network draws of the samples; None where it draws none.
+
+        Returns:
+            ``class_names`` and ``snr_db``, lists in the order of the labels; ``snr_definition``, the meaning of the
+            SNR; ``image``, the settings of the images that the network sees. The last two are None where there is no
+            such thing or nobody has said.
+        """
+        return {
+            "class_names": list(self.spec.class_names),
+            "snr_db": list(self.spec.snr_db),
+            "snr_definition": None,
+            "image": drawing,
+        }
+
     def summary(self, batch: Batch) -> Tensor | None:
         """A few plain features (B, F) of a preprocessed batch for the linear baseline; None for no such baseline."""
         return None
@@ -184,14 +202,22 @@ class DataModule(pl.LightningDataModule):
         labels = [classes for batch in batches if (classes := self.classes(batch)) is not None]
         return torch.cat(summaries) if summaries else None, torch.cat(labels) if labels else None
 
+    def check_splits(self) -> None:
+        """Judge the splits as they were loaded, before ``limit_train`` cuts one down.
+
+        Raises:
+            UserError: one of them is no use.
+        """
+        for name, split in self.splits.items():
+            if not len(split):  # type: ignore[arg-type]
+                raise UserError(f"the {name} split is empty", "data", "Check the split settings of the data source.")
+
     def setup(self, stage: str | None = None) -> None:
         """Load the splits once and cut the training part down to ``limit_train`` samples."""
         if self.splits:
             return
         self.splits = self.load_splits()
-        for name, split in self.splits.items():
-            if not len(split):  # type: ignore[arg-type]
-                raise UserError(f"the {name} split is empty", "data", "Check the split settings of the data source.")
+        self.check_splits()
         train = self.splits["train"]
         if self.limit_train is not None and self.limit_train < len(train):  # type: ignore[arg-type]
             generator = torch.Generator().manual_seed(self.seed)

@@ -53,7 +53,7 @@ class BlackoutWriter:
         assert isinstance(test.store, PngStore)
         self.store, self.root, self.to = test.store, data.root, Path(to).expanduser()
         self.row = dict(zip(test.ids.tolist(), test.rows.tolist(), strict=True))
-        claim(self.to, {"seed": seed, "images": data.facts})
+        claim(self.to, {"seed": seed, "images": data.about})
 
     def write(self, ids: Tensor, images: Tensor, variant: str) -> None:
         """Write blanked images.

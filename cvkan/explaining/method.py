@@ -53,7 +53,7 @@ def explain(cfg: DictConfig, name: str) -> None:
     """Apply ``cfg.method`` to ``cfg.ckpt``: write ``explain/NAME.json`` and pictures, print the table.
 
     Args:
-        cfg: the composed config of ``conf/explain.yaml``; ``explain/`` is made in ``cfg.output_dir``.
+        cfg: the composed config of ``conf/explain.yaml``; ``explain/`` is made in ``cfg.output``.
         name: of the method, as typed.
 
     Raises:
@@ -65,11 +65,11 @@ def explain(cfg: DictConfig, name: str) -> None:
     subject = trained.load(cfg)
     with torch.inference_mode():
         found = method.explain(subject)
-    folder = Path(cfg.output_dir).expanduser() / "explain"
+    folder = Path(cfg.output).expanduser() / "explain"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror}", "output_dir", "Choose another folder.") from error
+        raise UserError(f"cannot make {folder}: {error.strerror}", "output", "Choose another folder.") from error
     about = {
         "method": name,
         "checkpoint": str(cfg.ckpt),

@@ -45,6 +45,11 @@ class ImageInput(nn.Module):
             )
         self.spec, self.draw = spec, nn.Identity()
 
+    @property
+    def drawing(self) -> dict[str, object] | None:
+        """Settings of the images that are drawn, in plain values; None where samples are images."""
+        return self.draw.settings() if isinstance(self.draw, ConstellationImage) else None
+
     def forward(self, x: Tensor) -> Tensor:
         """Samples (B, ...) to images (B, C, H, W)."""
         return self.draw(x)

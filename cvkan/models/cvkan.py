@@ -1,4 +1,4 @@
-"""The complex-valued network: embedding, polarizing backbone, readout, pooling, output.
+"""The complex-valued network: embedding, polarizing backbone, readout, pooling, head.
 
 Legend: B batch, N tokens, D complex channels, F real features, K outputs.
 """
@@ -16,7 +16,7 @@ from cvkan.core.polar import Planes
 from cvkan.core.pooling import Pooling, Readout
 from cvkan.core.position import Position
 from cvkan.models.embedding import Embedding
-from cvkan.models.output import LinearOutput
+from cvkan.models.heads import LinearHead
 from cvkan.spec import Spec
 
 
@@ -33,8 +33,8 @@ class CVKAN(nn.Module):
         block: constructor of a block, see :class:`cvkan.core.backbone.PolarBackbone`.
         pooling: constructor, ``pooling(d_complex, n_heads)``.
         readout: real features of a token.
-        dropout: probability of dropping a feature before the output.
-        output: constructor of what makes logits of features, ``output(n_features, spec)``.
+        dropout: probability of dropping a feature before the head.
+        head: constructor of what makes logits of features, ``head(n_features, spec)``.
 
     Raises:
         ValueError: sizes that do not fit, or a pooling that does not fit the target.
@@ -53,7 +53,7 @@ class CVKAN(nn.Module):
         pooling: Callable[..., Pooling],
         readout: Readout,
         dropout: float,
-        output: Callable[..., nn.Module] = LinearOutput,
+        head: Callable[..., nn.Module] = LinearHead,
     ) -> None:
         super().__init__()
         if d_complex < 1:
@@ -71,9 +71,9 @@ class CVKAN(nn.Module):
                 f"{'none' if spec.per_token else 'mean, magnitude, attention or max'}"
             )
         self.dropout = nn.Dropout(dropout)
-        self.head = output(n_features=self.readout.n_features(d_complex), spec=spec)
+        self.head = head(n_features=self.readout.n_features(d_complex), spec=spec)
         ranks = spec.per_token and spec.n_outputs == 1 and self.readout.with_magnitude
-        if ranks and isinstance(self.head, LinearOutput):
+        if ranks and isinstance(self.head, LinearHead):
             self.head.rank_by_magnitude(d_complex)
 
     def forward(

@@ -113,42 +113,45 @@ class Histogram(ConstellationImage):
     def _paint(self, x: Tensor, shades: Tensor) -> Tensor:
         """Images (B, 1, S, S) of the pixels shades[count], where shades[0] = 0.
 
-        An image is nearly empty: once it is filled with 0, only the pixels that hold a sample are read and written.
+        An image is nearly empty: only the pixels that hold a sample are read and written.
         """
         self.check(x)
-        batch, n = x.shape
-        part = min(batch, COUNTED_FRAMES) if x.device.type == "cpu" else batch
-        place, inside = self._places(x)
-        frame = torch.arange(batch, device=x.device) % max(part, 1)  # (B,) within its part
-        place += (self.size**2 * frame + (self.size - 1) * self.size)[:, None]  # row 0 is at the top
-        counts = torch.zeros(part * self.size**2, dtype=inside.dtype, device=x.device)
-        none = counts.new_zeros(part * n)
-        images = torch.empty(batch, 1, self.size, self.size, dtype=shades.dtype, device=x.device)
-        flat = (images.view(-1), place.view(-1), inside.view(-1))
-        parts = [values.split(max(part, 1) * each) for values, each in zip(flat, (self.size**2, n, n), strict=True)]
-        for image, at, one in zip(*parts, strict=True):
-            image.zero_()
-            counts.scatter_add_(0, at, one)
+        n_pixels = self.size**2
+        part = min(len(x), COUNTED_FRAMES) if x.device.type == "cpu" else len(x)
+        images = _blank((len(x), 1, self.size, self.size), shades.dtype, x.device)
+        counts = _blank((part * n_pixels,), torch.int32, x.device)
+        frame = torch.arange(len(x), device=x.device) % max(part, 1)  # (B,) within its part
+        first = n_pixels * frame + (self.size - 1) * self.size  # (B,) the lower left pixel: row 0 is at the top
+        parts = (values.split(max(part, 1)) for values in (images.flatten(1), *self._places(x, first)))
+        for image, place, inside in zip(*parts, strict=True):
+            at = place.view(-1)
+            counts.scatter_add_(0, at, inside.view(-1))
             # Samples of one pixel write the same value. One from outside writes that of the pixel it was moved to.
-            image.scatter_(0, at, shades.index_select(0, counts.gather(0, at).int()))
-            counts.scatter_(0, at, none[: len(at)])
+            image.view(-1).scatter_(0, at, shades.index_select(0, counts.gather(0, at)))
+            counts.scatter_(0, at, 0)
         return images
 
-    def _places(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each sample is: column - S row from the lower left, and 1, or 0 where it had to be moved there.
+    def _places(self, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each sample is.
+
+        Args:
+            x: (B, n) complex64.
+            first: (B,) number of the lower left pixel of each image.
 
         Returns:
-            (B, n) int64, and (B, n) integers of the type that counts samples.
+            first + column - S row from below, (B, n) int64, and 1, or 0 where a sample had to be moved there, (B, n)
+            int32.
         """
         samples = torch.view_as_real(x.resolve_conj())  # (B, n, 2)
         within = samples.clamp(-self.highest, self.highest)
         # Of a sample inside, both differences are 0 in all their bits; that of NaN is NaN.
-        inside = ((samples - within).view(torch.int64).squeeze(-1) == 0).to(_count_dtype(x.shape[1]))  # (B, n)
+        inside = (samples - within).view(torch.int64).squeeze(-1) == 0  # (B, n)
         # Rounding can miss the pixel by one: aim a little too low, then look at the edge above.
         index = within.mul_(self.size / (2 * self.limit)).add_(self.size / 2 - AIM_LOW).int().clamp_(min=0)
         edge = self.edge_bits.view(torch.float32).index_select(0, index.flatten()).view_as(index)  # (B, n, 2)
         index += samples >= edge
-        return torch.sub(index[..., 0], index[..., 1], alpha=self.size).long(), inside
+        place = torch.sub(index[..., 0], index[..., 1], alpha=self.size).long()
+        return place.add_(first[:, None]), inside.int()
 
 
 class Splat(ConstellationImage):
@@ -235,6 +238,12 @@ class Splat(ConstellationImage):
             sums.scatter_add_(0, target[:, window, window].flatten(), glow.flatten())
 
 
-def _count_dtype(n: int) -> torch.dtype:
-    """The smallest integers that can count n samples: less memory is touched."""
-    return torch.int16 if n <= torch.iinfo(torch.int16).max else torch.int32
+def _blank(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros. On a CPU they are NumPy's.
+
+    It takes pages that the system hands out as zeros, huge ones where there are any, while torch writes zeros into
+    them once more. That is half the time of a batch of images.
+    """
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros(shape, dtype=torch.empty(0, dtype=dtype).numpy().dtype))
+    return torch.zeros(shape, dtype=dtype, device=device)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -19,26 +19,11 @@ SOURCE = ("data=rml2018", "data.root=set", "data.num_workers=0")
 
 
 @pytest.fixture
-def data_here(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[DataCommand]:
-    """Run ``cvkan-data`` in this process, in the empty folder ``tmp_path``."""
+def data_here(command_here: DataCommand) -> DataCommand:
+    """``cvkan-data`` in this process, in the empty folder ``tmp_path``."""
     from cvkan.cli import data
 
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["cvkan-data", *map(str, arguments)])
-        capfd.readouterr()
-        code = data.run()
-        return Result(code, *capfd.readouterr())
-
-    yield run
-    root.handlers[:], root.level = handlers, level
+    return partial(command_here, data)
 
 
 def write_set(folder: Path, seed: int = 0) -> np.ndarray:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,26 +47,11 @@ def write_run(folder: Path, *overrides: str) -> None:
 
 
 @pytest.fixture
-def explain_here(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Explain]:
-    """Run ``cvkan-explain`` in this process, in the empty folder ``tmp_path``."""
+def explain_here(command_here: Explain) -> Explain:
+    """``cvkan-explain`` in this process, in the empty folder ``tmp_path``."""
     from cvkan.cli import explain
 
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["cvkan-explain", *map(str, arguments)])
-        capfd.readouterr()
-        code = explain.run()
-        return Result(code, *capfd.readouterr())
-
-    yield run
-    root.handlers[:], root.level = handlers, level
+    return partial(command_here, explain)
 
 
 def results(folder: str = "run") -> dict[str, object]:
@@ -99,7 +84,7 @@ def test_output_and_a_lone_checkpoint_lie_anywhere(explain_here: Explain, tmp_pa
     Path("run/checkpoints/best.ckpt").rename("lone.ckpt")
     assert explain_here("ckpt=lone.ckpt", *FEW, "output=there").code == 0
     assert results("there")["unit"] == "samples"
-    assert explain_here("ckpt=lone.ckpt", *FEW, f"output_dir={tmp_path}/here").code == 0
+    assert explain_here("ckpt=lone.ckpt", *FEW, f"output={tmp_path}/here").code == 0
     assert results("here") == results("there")
     assert not Path("run/explain").exists()
 

@@ -25,7 +25,7 @@ from cvkan.explaining.method import Explanation
 from cvkan.explaining.pis import PerturbationImpact
 from cvkan.explaining.trained import Trained, taken_renderer
 from cvkan.models.baselines.convnet import ConvNet
-from cvkan.models.output import LinearOutput
+from cvkan.models.heads import LinearHead
 from cvkan.radio.images import Histogram
 from cvkan.spec import Batch, Spec
 
@@ -203,8 +203,8 @@ def test_network_for_images_is_asked_about_the_images_it_draws() -> None:
     picture = Histogram(size=SIZE, limit=3.0, reference=8)
     sizes = {"d_model": 8, "n_layers": 1, "stem_stride": 1, "kernel_size": 3, "expansion": 2.0, "dropout": 0.0}
     drawn, stored = InMemory(frames, labels), InMemory(picture(frames), labels)
-    model = ConvNet(drawn.spec, **sizes, image=picture, output=LinearOutput).eval()
-    for_files = ConvNet(stored.spec, **sizes, image=picture, output=LinearOutput).eval()
+    model = ConvNet(drawn.spec, **sizes, image=picture, head=LinearHead).eval()
+    for_files = ConvNet(stored.spec, **sizes, image=picture, head=LinearHead).eval()
     for_files.load_state_dict(model.state_dict())
     logits = model(frames)
     draw = taken_renderer(model)

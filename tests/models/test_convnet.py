@@ -5,13 +5,13 @@ import torch
 
 from cvkan.models.baselines.convnet import ConvNet
 from cvkan.models.embedding import ConvStem
-from cvkan.models.output import LinearOutput
+from cvkan.models.heads import LinearHead
 from cvkan.radio.images import Histogram
 from cvkan.spec import Spec
 
 SIZES = {
     **{"d_model": 8, "n_layers": 2, "stem_stride": 2, "kernel_size": 3, "expansion": 2.0, "dropout": 0.0},
-    **{"image": Histogram(size=32, limit=3.0, reference=32), "output": LinearOutput},
+    **{"image": Histogram(size=32, limit=3.0, reference=32), "head": LinearHead},
 }
 IMAGES = Spec((1, 8, 8), "classes", 10)
 

@@ -11,7 +11,7 @@ from cvkan.models.baselines.cumulants import CumulantNet
 from cvkan.models.baselines.mcldnn import MCLDNN
 from cvkan.models.baselines.pet_cgdnn import PETCGDNN
 from cvkan.models.baselines.resnet1d import ResNet1d
-from cvkan.models.output import LinearOutput
+from cvkan.models.heads import LinearHead
 from cvkan.radio.constellations import constellation
 from cvkan.radio.cumulants import cumulants
 from cvkan.spec import Spec
@@ -22,16 +22,16 @@ def frames_of(n_samples: int, n_outputs: int = 5) -> Spec:
 
 
 def mcldnn(spec: Spec) -> nn.Module:
-    return MCLDNN(spec, dropout=0.5, output=LinearOutput)
+    return MCLDNN(spec, dropout=0.5, head=LinearHead)
 
 
 def pet_cgdnn(spec: Spec) -> nn.Module:
-    return PETCGDNN(spec, dropout=0.5, output=LinearOutput)
+    return PETCGDNN(spec, dropout=0.5, head=LinearHead)
 
 
 def resnet1d(spec: Spec, n_stacks: int = 2, kernel_size: int = 3) -> nn.Module:
     sizes = {"n_stacks": n_stacks, "d_model": 32, "kernel_size": kernel_size, "dropout": 0.3}
-    return ResNet1d(spec, **sizes, output=LinearOutput)
+    return ResNet1d(spec, **sizes, head=LinearHead)
 
 
 Build = Callable[[Spec], nn.Module]

@@ -14,7 +14,7 @@ from cvkan.core.univariate import RBFPsi
 from cvkan.models.baselines.convnet import ConvNet
 from cvkan.models.cvkan import CVKAN
 from cvkan.models.embedding import ConvStem
-from cvkan.models.output import LinearOutput
+from cvkan.models.heads import LinearHead
 from cvkan.radio.images import Histogram
 from cvkan.spec import Spec
 from cvkan.tasks.base import parameter_groups
@@ -65,7 +65,7 @@ def test_only_matrices_of_linear_and_convolutional_layers_decay() -> None:
 
 def test_baseline_follows_the_same_rule() -> None:
     sizes = {"d_model": 4, "n_layers": 1, "stem_stride": 1, "kernel_size": 3, "expansion": 2.0, "dropout": 0.0}
-    model = ConvNet(IMAGES, **sizes, image=Histogram(size=32, limit=3.0, reference=32), output=LinearOutput)
+    model = ConvNet(IMAGES, **sizes, image=Histogram(size=32, limit=3.0, reference=32), head=LinearHead)
     kernels = {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
     assert decaying(model) == kernels
 

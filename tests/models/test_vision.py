@@ -12,7 +12,7 @@ from torch import nn
 from cvkan.errors import DataUnavailableError
 from cvkan.models.baselines.convnet import ConvNet
 from cvkan.models.baselines.vision import VisionNet, first_convolution, with_channels
-from cvkan.models.output import JointOutput, LinearOutput
+from cvkan.models.heads import JointHead, LinearHead
 from cvkan.radio.images import Histogram
 from cvkan.spec import Spec
 
@@ -21,7 +21,7 @@ PICTURE = Histogram(size=32, limit=3.0, reference=32)
 
 
 def build(spec: Spec, architecture: str = "resnet18", **options: object) -> VisionNet:
-    choices = {"sized": architecture.startswith("vit"), "pretrained": False, "image": PICTURE, "output": LinearOutput}
+    choices = {"sized": architecture.startswith("vit"), "pretrained": False, "image": PICTURE, "head": LinearHead}
     return VisionNet(spec, architecture=architecture, **{**choices, **options})
 
 
@@ -47,8 +47,8 @@ def test_architectures_have_their_published_size_and_take_pictures(architecture:
         return nn.Linear(n_features, spec.n_outputs)  # the core's own knows no device without numbers
 
     with torch.device("meta"):
-        whole = build(Spec((3, 224, 224), "classes", 1000), architecture, output=linear)
-        grey = build(Spec((1, 64, 64), "classes", 7), architecture, output=linear)
+        whole = build(Spec((3, 224, 224), "classes", 1000), architecture, task_head=linear)
+        grey = build(Spec((1, 64, 64), "classes", 7), architecture, task_head=linear)
         assert grey.eval()(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
     assert sum(parameter.numel() for parameter in whole.parameters()) == published
 
@@ -101,7 +101,7 @@ def test_stem_of_another_number_of_channels_begins_as_that_of_torchvision() -> N
 
 def test_joint_output_learns_through_the_whole_network() -> None:
     torch.manual_seed(0)
-    model = build(IQ, output=partial(JointOutput, n_task_features=None, snr_hidden=[], dropout=0.0))
+    model = build(IQ, head=partial(JointHead, n_task_features=None, snr_hidden=[], dropout=0.0))
     gradients = torch.autograd.grad(model(frames(4)).square().sum(), list(model.parameters()))
     assert all(g.isfinite().all() for g in gradients)
     assert gradients[0].abs().max() > 0
@@ -149,8 +149,8 @@ def test_what_does_not_fit_is_refused(spec: Spec, architecture: str, options: di
 
 def test_convnet_draws_frames_too() -> None:
     sizes = {"d_model": 8, "n_layers": 1, "stem_stride": 2, "kernel_size": 3, "expansion": 2.0, "dropout": 0.0}
-    model = ConvNet(IQ, **sizes, image=PICTURE, output=LinearOutput).eval()
+    model = ConvNet(IQ, **sizes, image=PICTURE, head=LinearHead).eval()
     pictures = replace(IQ, input_shape=(1, 32, 32), is_complex=False)
-    stored = ConvNet(pictures, **sizes, image=PICTURE, output=LinearOutput).eval()
+    stored = ConvNet(pictures, **sizes, image=PICTURE, head=LinearHead).eval()
     stored.load_state_dict(model.state_dict())
     torch.testing.assert_close(stored(PICTURE(frames())), model(frames()))

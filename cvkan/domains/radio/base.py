@@ -6,7 +6,7 @@ Legend: B batch, n samples of a frame, M modulations, S levels of the SNR.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NotRequired, Protocol, Unpack
+from typing import Any, NotRequired, Protocol, Unpack
 
 import torch
 from torch import Tensor
@@ -102,7 +102,7 @@ class RadioData(DataModule):
 
         Args:
             part: ``train``, ``val`` or ``test``.
-            labels: (n, 2) of the part, before ``limit_train`` cuts it down.
+            labels: (n, 2) of the part.
 
         Raises:
             UserError: one has none.
@@ -119,16 +119,14 @@ class RadioData(DataModule):
                 "Add frames, or leave that class or SNR out with data.classes or data.snr_db.",
             )
 
-    def setup(self, stage: str | None = None) -> None:
-        if self.splits:
-            return
-        super().setup(stage)
+    def check_splits(self) -> None:
+        super().check_splits()
         for name, split in self.splits.items():
-            if name == "train" and self.limit_train is not None:
-                if not isinstance(split, Subset):
-                    continue  # a source that kept to the limit by itself has nothing more to show
-                split = split.dataset
             self.check_cells(name, labels_of(split))
+
+    def facts(self, drawing: dict[str, Any] | None) -> dict[str, Any]:
+        image = None if drawing is None else {**drawing, "normalization": self.normalization}
+        return {**super().facts(drawing), "snr_definition": self.snr_definition, "image": image}
 
 
 def radio_spec(classes: Sequence[str], snr_db: Sequence[float], input_shape: tuple[int, ...], is_complex: bool) -> Spec:

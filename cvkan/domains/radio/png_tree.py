@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -19,6 +19,9 @@ from cvkan.domains.radio.png_files import CHANNELS, CLEAN, VARIANT, PngStore, im
 from cvkan.domains.radio.stored import FrameIndex, StoredLoading, StoredRadio
 from cvkan.errors import UserError
 from cvkan.spec import Batch
+
+# What a tree says of itself that is no setting of an image; the labels are compared on their own.
+NOT_OF_AN_IMAGE = {"kind", "snr_definition", "layout", "source"}
 
 
 class ConstellationImages(StoredRadio):
@@ -56,9 +59,9 @@ class ConstellationImages(StoredRadio):
         self.size, self.threads = size, threads
         self.n_channels = CHANNELS[kind]
         self.variant = CLEAN if variant is None else variant
-        self.facts = read_facts(self.root)
-        self.snr_definition = self.facts.get("snr_definition")
-        self._layout = layout.resolve(self.facts.get("layout", {}), self.root)
+        self.about = read_facts(self.root)
+        self.snr_definition = self.about.get("snr_definition")
+        self._layout = layout.resolve(self.about.get("layout", {}), self.root)
         self.cells = list_cells(self.root, kind, self._layout)
         if not self.cells:
             name = f"MOD/SNR_s/{image_prefix(kind, 'MOD', 'SNR_s')}0.png"
@@ -94,12 +97,16 @@ class ConstellationImages(StoredRadio):
         store = test.store.of_variant(self.variant, test.rows.numpy())
         return {**parts, "test": StoredFrames(store, test.rows, test.labels, test.ids, test.groups)}
 
+    def facts(self, drawing: dict[str, Any] | None) -> dict[str, Any]:
+        image = {name: value for name, value in self.about.items() if name not in NOT_OF_AN_IMAGE}
+        return {**super().facts(drawing), "image": image or None}
+
     def preprocess(self, batch: Batch) -> Batch:
         return {**batch, "x": batch["x"].float() / 255}
 
     def content_digest(self) -> str:
         """SHA-256 of the numbers of all images: to read or even ask for the size of millions takes long."""
-        digest = hashlib.sha256(json.dumps([self.facts, self.variant], sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps([self.about, self.variant], sort_keys=True).encode())
         for _, cell in sorted(self.cells.items()):
             digest.update(cell.prefix.encode() + cell.samples[CLEAN].tobytes())
         return digest.hexdigest()

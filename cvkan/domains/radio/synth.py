@@ -72,9 +72,6 @@ class RadioSynth(RadioData):
                 )
         # A limit on the training frames would limit nothing if every epoch had new ones.
         self.data_seed, self.endless = data_seed, stream and self.limit_train is None
-        if self.limit_train is not None:
-            # Fewer are generated instead of picking some.
-            self.sizes["train"] = min(n_train, self.limit_train)
 
     def load_splits(self) -> dict[str, GeneratedSplit]:  # type: ignore[override]
         return {name: self._split(name) for name in self.sizes}

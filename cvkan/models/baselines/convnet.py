@@ -15,7 +15,7 @@ from cvkan.spec import Spec
 
 
 class ConvNet(nn.Module):
-    """The stem of ``conv_stem``, then residual depthwise-separable blocks, mean pooling, output.
+    """The stem of ``conv_stem``, then residual depthwise-separable blocks, mean pooling, head.
 
     Each block: 7x7 depthwise convolution, batch norm, 1x1 up, GELU, 1x1 down (Liu et al., "A ConvNet for
     the 2020s", 2022, with batch norm). Same stem, same number of tokens as :class:`cvkan.models.embedding.ConvStem`.
@@ -27,9 +27,9 @@ class ConvNet(nn.Module):
         stem_stride: stride of the second stem convolution.
         kernel_size: odd width of the depthwise filters.
         expansion: hidden width of a block, as a multiple of ``d_model``.
-        dropout: probability of dropping a feature before the output.
+        dropout: probability of dropping a feature before the head.
         image: how I/Q frames are drawn.
-        output: constructor of what makes logits of features, ``output(n_features, spec)``.
+        head: constructor of what makes logits of features, ``head(n_features, spec)``.
 
     Raises:
         ValueError: the samples are neither images nor I/Q frames, the data asks for one output a token, or a size is
@@ -47,7 +47,7 @@ class ConvNet(nn.Module):
         expansion: float,
         dropout: float,
         image: ConstellationImage,
-        output: Callable[..., nn.Module],
+        head: Callable[..., nn.Module],
     ) -> None:
         super().__init__()
         self.image = ImageInput(spec, image, "model=convnet")
@@ -63,7 +63,7 @@ class ConvNet(nn.Module):
         )
         self.blocks = nn.Sequential(*(ConvBlock(d_model, kernel_size, expansion) for _ in range(n_layers)))
         self.dropout = nn.Dropout(dropout)
-        self.head = output(n_features=d_model, spec=spec)
+        self.head = head(n_features=d_model, spec=spec)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) or frames (B, T)."""

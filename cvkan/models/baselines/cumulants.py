@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cvkan.models.heads import LinearHead
 from cvkan.models.iq import iq_length
-from cvkan.models.output import LinearOutput
 from cvkan.radio.cumulants import CUMULANTS, cumulants
 from cvkan.spec import Spec
 
@@ -28,7 +28,7 @@ class CumulantNet(nn.Module):
         super().__init__()
         iq_length(spec, "model=cumulants")
         self.norm = nn.BatchNorm1d(len(CUMULANTS), affine=False)
-        self.head = LinearOutput(len(CUMULANTS), spec)
+        self.head = LinearHead(len(CUMULANTS), spec)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K) of frames (B, T) complex."""

@@ -22,7 +22,7 @@ TAIL = 5  # of the last
 
 
 class MCLDNN(nn.Module):
-    """Three streams (both planes, I, Q) of 50 channels, joined, two LSTMs of 128 units, two SELU layers, the output.
+    """Three streams (both planes, I, Q) of 50 channels, joined, two LSTMs of 128 units, two SELU layers, the head.
 
     406,199 parameters with 11 classes, as published. It differs from the paper in nothing but the framework: LSTMs have
     two biases, as those of the authors' code had on a GPU.
@@ -30,13 +30,13 @@ class MCLDNN(nn.Module):
     Args:
         spec: frames of I/Q samples (T,).
         dropout: probability of dropping a feature after each of the two last layers.
-        output: constructor of what makes logits of features, ``output(n_features, spec)``.
+        head: constructor of what makes logits of features, ``head(n_features, spec)``.
 
     Raises:
         ValueError: the samples are no I/Q frames, or shorter than a filter.
     """
 
-    def __init__(self, spec: Spec, *, dropout: float, output: Callable[..., nn.Module]) -> None:
+    def __init__(self, spec: Spec, *, dropout: float, head: Callable[..., nn.Module]) -> None:
         super().__init__()
         iq_length(spec, "model=mcldnn", at_least=WIDTH)
         self.both = nn.Conv2d(1, 50, (2, WIDTH))
@@ -48,7 +48,7 @@ class MCLDNN(nn.Module):
             *(nn.Linear(128, 128), nn.SELU(), nn.Dropout(dropout)),
             *(nn.Linear(128, 128), nn.SELU(), nn.Dropout(dropout)),
         )
-        self.head = output(n_features=128, spec=spec)
+        self.head = head(n_features=128, spec=spec)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K) of frames (B, T) complex; mask (B, T), 1 = valid sample."""

@@ -21,27 +21,27 @@ WIDTHS = (8, 5)  # samples of the filters of both convolutions
 
 
 class PETCGDNN(nn.Module):
-    """A linear map of all samples gives one angle, the frame is turned back by it; convolutions, a GRU, the output.
+    """A linear map of all samples gives one angle, the frame is turned back by it; convolutions, a GRU, the head.
 
     71,871 parameters with 128 samples and 11 classes, as published.
 
     Args:
         spec: frames of I/Q samples (T,).
         dropout: probability of dropping a sample before the angle is estimated.
-        output: constructor of what makes logits of features, ``output(n_features, spec)``.
+        head: constructor of what makes logits of features, ``head(n_features, spec)``.
 
     Raises:
         ValueError: the samples are no I/Q frames, or shorter than the filters.
     """
 
-    def __init__(self, spec: Spec, *, dropout: float, output: Callable[..., nn.Module]) -> None:
+    def __init__(self, spec: Spec, *, dropout: float, head: Callable[..., nn.Module]) -> None:
         super().__init__()
         n_samples = iq_length(spec, "model=pet_cgdnn", at_least=sum(WIDTHS))
         self.angle = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(2 * n_samples, 1))
         self.joined = nn.Conv2d(1, 75, (2, WIDTHS[0]))
         self.narrow = nn.Conv1d(75, 25, WIDTHS[1])
         self.gru = nn.GRU(25, 128, batch_first=True)
-        self.head = output(n_features=128, spec=spec)
+        self.head = head(n_features=128, spec=spec)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K) of frames (B, T) complex; mask (B, T), 1 = valid sample."""

@@ -18,7 +18,7 @@ from cvkan.spec import Spec
 
 
 class ResNet1d(nn.Module):
-    """Residual stacks that halve the length, two SELU layers of 128 units, the output.
+    """Residual stacks that halve the length, two SELU layers of 128 units, the head.
 
     A stack: 1x1 convolution, two residual units conv(relu(conv(x))) + x of 32 channels, max pooling by 2. The paper
     has six stacks for 1024 samples and states 236,344 parameters; the layers it describes have 165,144 of them
@@ -30,7 +30,7 @@ class ResNet1d(nn.Module):
         d_model: channels C.
         kernel_size: odd width of a filter, samples.
         dropout: probability of alpha dropout after each of the two last layers.
-        output: constructor of what makes logits of features, ``output(n_features, spec)``.
+        head: constructor of what makes logits of features, ``head(n_features, spec)``.
 
     Raises:
         ValueError: the samples are no I/Q frames or too few to be halved that often, or a size is out of range.
@@ -44,7 +44,7 @@ class ResNet1d(nn.Module):
         d_model: int,
         kernel_size: int,
         dropout: float,
-        output: Callable[..., nn.Module],
+        head: Callable[..., nn.Module],
     ) -> None:
         super().__init__()
         if n_stacks < 1 or kernel_size < 1 or kernel_size % 2 == 0:
@@ -59,7 +59,7 @@ class ResNet1d(nn.Module):
             *(nn.Linear(d_model * (n_samples // 2**n_stacks), 128), nn.SELU(), nn.AlphaDropout(dropout)),
             *(nn.Linear(128, 128), nn.SELU(), nn.AlphaDropout(dropout)),
         )
-        self.head = output(n_features=128, spec=spec)
+        self.head = head(n_features=128, spec=spec)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K) of frames (B, T) complex; mask (B, T), 1 = valid sample."""

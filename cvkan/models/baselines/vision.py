@@ -25,7 +25,7 @@ PIXEL_RMS = 0.1
 
 
 class VisionNet(nn.Module):
-    """An architecture of torchvision whose first convolution takes C channels and whose classifier is the output.
+    """An architecture of torchvision whose first convolution takes C channels and whose classifier is the head.
 
     With pretrained weights the first convolution of one channel holds the sum of its kernels for red, green and blue:
     it gives what the three would give for a grey image. Without, it begins with one of the three. Images of the image
@@ -38,7 +38,7 @@ class VisionNet(nn.Module):
             positions are.
         pretrained: start from torchvision's ImageNet weights, fetched over the network once.
         image: how I/Q frames are drawn.
-        output: constructor of what makes logits of features, ``output(n_features, spec)``.
+        head: constructor of what makes logits of features, ``head(n_features, spec)``.
 
     Raises:
         ValueError: the samples are neither images nor I/Q frames, or do not fit the architecture.
@@ -53,7 +53,7 @@ class VisionNet(nn.Module):
         sized: bool,
         pretrained: bool,
         image: ConstellationImage,
-        output: Callable[..., nn.Module],
+        head: Callable[..., nn.Module],
     ) -> None:
         super().__init__()
         if architecture not in models.list_models(module=models):
@@ -80,7 +80,7 @@ class VisionNet(nn.Module):
         classifier_name, classifier = last_linear(net)
         net.set_submodule(classifier_name, nn.Identity())
         self.net = net
-        self.head = output(n_features=classifier.in_features, spec=spec)
+        self.head = head(n_features=classifier.in_features, spec=spec)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K) of images (B, C, H, W) or frames (B, T)."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cvkan import build
 from cvkan.cli import resolvers
-from cvkan.models.output import JointOutput, LinearOutput
+from cvkan.models.heads import JointHead, LinearHead
 from cvkan.spec import Spec
 
 M, S = 17, 26
@@ -31,9 +31,9 @@ def _hydra() -> Iterator[None]:
         yield
 
 
-def joint(n_features: int = 24, **options: object) -> JointOutput:
+def joint(n_features: int = 24, **options: object) -> JointHead:
     torch.manual_seed(0)
-    return JointOutput(n_features, RADIO, **{"n_task_features": None, "snr_hidden": [], "dropout": 0.3, **options})
+    return JointHead(n_features, RADIO, **{"n_task_features": None, "snr_hidden": [], "dropout": 0.3, **options})
 
 
 def n_parameters(module: nn.Module) -> int:
@@ -42,9 +42,9 @@ def n_parameters(module: nn.Module) -> int:
 
 @pytest.mark.parametrize(("n_features", "expected"), [(512, 395_392), (768, 888_000)])
 def test_both_branches_have_the_published_number_of_parameters(n_features: int, expected: int) -> None:
-    output = joint(n_features)
-    assert n_parameters(output.modulation) + n_parameters(output.snr) == expected
-    heads = n_parameters(output.modulation_head) + n_parameters(output.snr_head)
+    head = joint(n_features)
+    assert n_parameters(head.modulation) + n_parameters(head.snr) == expected
+    heads = n_parameters(head.modulation_head) + n_parameters(head.snr_head)
     assert heads == (n_features // 4 + 1) * (M + S)
 
 
@@ -52,13 +52,13 @@ def linear(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
     return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
 
-def test_joint_output_is_its_formula() -> None:
-    output, h = joint(), torch.randn(5, 24)
-    for norm in (output.modulation.branch[2], output.snr.branch[2]):
+def test_joint_head_is_its_formula() -> None:
+    head, h = joint(), torch.randn(5, 24)
+    for norm in (head.modulation.branch[2], head.snr.branch[2]):
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)
         nn.init.normal_(norm.weight)
-    weights = output.state_dict()
+    weights = head.state_dict()
 
     def branch(name: str, gate_act: object, act: object) -> Tensor:
         gate = torch.sigmoid(linear(weights, f"{name}.gate.2", gate_act(linear(weights, f"{name}.gate.0", h))))
@@ -71,14 +71,14 @@ def test_joint_output_is_its_formula() -> None:
 
     modulation = linear(weights, "modulation_head", branch("modulation", torch.relu, F.gelu))
     snr = linear(weights, "snr_head.0", branch("snr", torch.tanh, torch.relu))
-    torch.testing.assert_close(output.eval()(h), torch.cat([modulation, snr], dim=1))
+    torch.testing.assert_close(head.eval()(h), torch.cat([modulation, snr], dim=1))
 
 
 def test_shortcut_is_the_identity_where_the_widths_agree() -> None:
-    output, h = joint(24, n_task_features=24).eval(), torch.randn(3, 24)
-    nn.init.zeros_(output.modulation.branch[2].weight)
-    nn.init.zeros_(output.modulation.branch[2].bias)
-    torch.testing.assert_close(output.modulation(h), 0.3 * h)
+    head, h = joint(24, n_task_features=24).eval(), torch.randn(3, 24)
+    nn.init.zeros_(head.modulation.branch[2].weight)
+    nn.init.zeros_(head.modulation.branch[2].bias)
+    torch.testing.assert_close(head.modulation(h), 0.3 * h)
 
 
 @pytest.mark.parametrize(
@@ -92,38 +92,38 @@ def test_snr_heads_have_their_layers(snr_hidden: list[int], sizes: list[tuple[in
 
 
 def test_every_parameter_learns_from_both_losses() -> None:
-    output = joint(snr_hidden=[8])
-    logits = output(torch.randn(6, 24))
+    head = joint(snr_hidden=[8])
+    logits = head(torch.randn(6, 24))
     modulation, snr = logits.split([M, S], dim=1)
     loss = F.cross_entropy(modulation, torch.arange(6)) + F.cross_entropy(snr, torch.arange(6))
-    gradients = torch.autograd.grad(loss, list(output.parameters()))
+    gradients = torch.autograd.grad(loss, list(head.parameters()))
     assert all(g.isfinite().all() and g.abs().max() > 0 for g in gradients)
 
 
 def test_evaluation_ignores_other_samples() -> None:
-    output, h = joint().eval(), torch.randn(4, 24)
-    torch.testing.assert_close(output(h)[2:3], output(h[2:3]))
+    head, h = joint().eval(), torch.randn(4, 24)
+    torch.testing.assert_close(head(h)[2:3], head(h[2:3]))
 
 
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        (Spec((8,), "classes", 3), {}, "data has targets of kind 'classes'; set output=linear"),
+        (Spec((8,), "classes", 3), {}, "data has targets of kind 'classes'; set task_head=linear"),
         (RADIO, {"n_features": 7}, "needs at least 8 features, the model gives 7"),
-        (RADIO, {"n_task_features": 0}, r"output\.n_task_features .* must be positive, got 0"),
-        (RADIO, {"snr_hidden": [64, 0]}, r"output\.snr_hidden must be positive, got 128 and \[64, 0\]"),
+        (RADIO, {"n_task_features": 0}, r"task_head\.n_task_features .* must be positive, got 0"),
+        (RADIO, {"snr_hidden": [64, 0]}, r"task_head\.snr_hidden must be positive, got 128 and \[64, 0\]"),
     ],
 )
 def test_what_cannot_work_is_refused(spec: Spec, options: dict[str, object], message: str) -> None:
     arguments = {"n_features": 24, "n_task_features": None, "snr_hidden": [], "dropout": 0.0, **options}
     with pytest.raises(ValueError, match=message):
-        JointOutput(spec=spec, **arguments)
+        JointHead(spec=spec, **arguments)
 
 
-@pytest.mark.parametrize(("choice", "expected"), [("linear", LinearOutput), ("joint", JointOutput)])
+@pytest.mark.parametrize(("choice", "expected"), [("linear", LinearHead), ("joint", JointHead)])
 @pytest.mark.parametrize("model", ["cvkan", "mcldnn"])
-def test_a_choice_of_output_is_what_a_model_ends_with(model: str, choice: str, expected: type[nn.Module]) -> None:
-    cfg = compose("train", overrides=[f"model={model}", "embedding=iq", "pooling=mean", f"output={choice}"])
+def test_a_choice_of_head_is_what_a_model_ends_with(model: str, choice: str, expected: type[nn.Module]) -> None:
+    cfg = compose("train", overrides=[f"model={model}", "embedding=iq", "pooling=mean", f"task_head={choice}"])
     network = build.build_model(cfg, RADIO)
     assert type(network.head) is expected
     x = torch.randn(2, 1024, dtype=torch.complex64)
@@ -131,7 +131,7 @@ def test_a_choice_of_output_is_what_a_model_ends_with(model: str, choice: str, e
 
 
 def test_untrained_ranking_is_by_mean_magnitude() -> None:
-    head = LinearOutput(6, Spec((4, 2), "token_mask", 1, is_complex=True))
+    head = LinearHead(6, Spec((4, 2), "token_mask", 1, is_complex=True))
     head.rank_by_magnitude(2)
     features = torch.randn(5, 6)
     torch.testing.assert_close(head(features)[:, 0], 4 * (features[:, :2].mean(1) - 1.35))

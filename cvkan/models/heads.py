@@ -1,6 +1,6 @@
 """From the features of a sample to its logits: the last part of every network.
 
-An output is built as ``output(n_features=F, spec=spec)`` and maps features (B, F) to logits (B, K), K =
+A head is built as ``head(n_features=F, spec=spec)`` and maps features (B, F) to logits (B, K), K =
 ``spec.n_outputs``. For ``target="modulation_snr"`` the first M logits are those of the modulations, the last S those of
 the SNR levels.
 
@@ -21,7 +21,7 @@ from cvkan.spec import Spec
 SHARE_OF_BRANCH = 0.7  # of a task's features; the rest is a linear map of all features
 
 
-class LinearOutput(RealLinear):
+class LinearHead(RealLinear):
     """One linear map to all logits, (..., F) to (..., K).
 
     Args:
@@ -47,7 +47,7 @@ class LinearOutput(RealLinear):
             self.bias.fill_(-4 * 1.35)
 
 
-class JointOutput(nn.Module):
+class JointHead(nn.Module):
     """Two tasks from one feature vector: a gated branch for each, then a head for each.
 
     ::
@@ -76,15 +76,16 @@ class JointOutput(nn.Module):
         super().__init__()
         if spec.target != "modulation_snr":
             raise ValueError(
-                f"output=joint has one head for the modulation and one for the SNR, the data has targets of kind "
-                f"{spec.target!r}; set output=linear"
+                f"task_head=joint has one head for the modulation and one for the SNR, the data has targets of kind "
+                f"{spec.target!r}; set task_head=linear"
             )
         if n_features < 8:
-            raise ValueError(f"output=joint needs at least 8 features, the model gives {n_features}; widen the model")
+            raise ValueError(f"task_head=joint needs 8 features or more, the model gives {n_features}; widen the model")
         n_task = max(n_features // 4, 128) if n_task_features is None else n_task_features
         if n_task < 1 or any(width < 1 for width in snr_hidden):
             raise ValueError(
-                f"output.n_task_features and output.snr_hidden must be positive, got {n_task} and {list(snr_hidden)}"
+                "task_head.n_task_features and task_head.snr_hidden must be positive, "
+                f"got {n_task} and {list(snr_hidden)}"
             )
         self.modulation = TaskBranch(n_features, n_task, nn.ReLU(), nn.GELU(), dropout)
         self.snr = TaskBranch(n_features, n_task, nn.Tanh(), nn.ReLU(), dropout)
