@@ -17,10 +17,11 @@ class Spec:
     Attributes:
         input_shape: shape of one sample's ``x``, without the batch dimension.
         target: kind of target, matched against the task: ``"classes"`` (``y`` (B,) int64), ``"token_mask"``
-            (``y`` (B, N), 1 = the token is wanted) or ``"modulation_snr"`` (``y`` (B, 2) int64, indices into
-            ``class_names`` and ``snr_db``).
+            (``y`` (B, N), 1 = the token is wanted), ``"modulation_snr"`` (``y`` (B, 2) int64, indices into
+            ``class_names`` and ``snr_db``) or ``"vectors"`` (``y`` (B, N) int64, ids of the vectors in ``x``, which
+            are to be given back out of a small code).
         n_outputs: number of logits a sample (``classes``; ``modulation_snr``: of the modulations, then of the SNRs) or
-            a token (``token_mask``).
+            a token (``token_mask``), or numbers of a vector (``vectors``).
         class_names: one name a class, in label order; empty where there are no classes.
         is_complex: ``x`` is a complex tensor.
         sample_rate_hz: sampling rate of a waveform, else None.
@@ -38,6 +39,6 @@ class Spec:
     vocabulary_size: int | None = None
 
     @property
-    def per_token(self) -> bool:
-        """The target asks for one output a token, not one a sample."""
-        return self.target == "token_mask"
+    def per_token(self) -> bool | None:
+        """The target asks for one output a token, not one a sample; None where either will do."""
+        return None if self.target == "vectors" else self.target == "token_mask"

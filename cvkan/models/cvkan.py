@@ -64,7 +64,7 @@ class CVKAN(nn.Module):
         self.scale = SampleRMSNorm(causal=self.backbone.causal)
         self.readout = readout
         self.pooling = pooling(d_complex=d_complex, n_heads=n_heads)
-        if self.pooling.pools == spec.per_token:
+        if spec.per_token is not None and self.pooling.pools == spec.per_token:
             raise ValueError(
                 f"{type(self.pooling).__name__} gives one output a {'sample' if spec.per_token else 'token'}, the data "
                 f"asks for one a {'token' if spec.per_token else 'sample'}; set pooling="
