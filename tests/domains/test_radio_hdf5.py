@@ -278,8 +278,8 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
     ({"Z": np.zeros((90, 2))}, "are not frames with labels"),
     ({"id": np.zeros(90, int)}, "90 frames have the id 0"),
     ({"id": np.arange(90) - 1}, "row 0 has a negative id"),
-    ({"id": np.arange(90.0)}, "the data set id holds no ids of the rows"),
-    ({"id": np.arange(80)}, "the data set id holds no ids of the rows"),
+    ({"id": np.arange(90.0)}, "the data set id holds no numbers of the rows"),
+    ({"id": np.arange(80)}, "the data set id holds no numbers of the rows"),
     ({"X": NAN}, r"NaN or infinite samples .*a\.hdf5, row \d"),
 ]
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from radio_files import STORED
+from radio_files import STANDARD, STORED, one_file, split_files
 
+from cvkan.domains.radio.convert import OneFileWriter, SplitWriter
 from cvkan.domains.radio.iq_npz import IqNpz
 from cvkan.domains.radio.recordings import Recordings
 from cvkan.errors import DataUnavailableError, UserError
@@ -158,6 +159,25 @@ def test_frames_of_a_recording_stay_in_one_part(tmp_path: Path) -> None:
         assert len(split) == 9 * len(owners[name])
     assert [len(owner) for owner in owners.values()] == [32, 4, 4]  # of each cell 8, 1 and 1
     assert not owners["train"] & owners["val"] | owners["train"] & owners["test"] | owners["val"] & owners["test"]
+
+
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        (OneFileWriter("a.hdf5").write, lambda to: one_file(to / "a.hdf5", STANDARD)),
+        (SplitWriter().write, lambda to: split_files(to, STANDARD)),
+    ],
+    ids=["one file", "split files"],
+)
+def test_copies_of_cut_recordings_are_split_as_the_recordings(tmp_path: Path, write: Callable, read: Callable) -> None:
+    write_many(tmp_path / "signals")
+    data = recordings(tmp_path / "signals", hop=4)
+    write(data, tmp_path / "copy")
+    copy = read(tmp_path / "copy")
+    for source in (data, copy):
+        source.setup()
+    for name, split in data.splits.items():
+        assert torch.equal(split.ids, copy.splits[name].ids)
 
 
 def test_ids_of_a_recording_do_not_depend_on_the_others(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from cvkan.atomic import atomic_file
 from cvkan.domains.datamodule import DataModule
 from cvkan.domains.radio.base import RadioData, RadioSplit
 from cvkan.domains.radio.frames import JoinedFrames
-from cvkan.domains.radio.hdf5_store import IDS, SNR_DEFINITION
+from cvkan.domains.radio.hdf5_store import GROUPS, IDS, SNR_DEFINITION
 from cvkan.domains.radio.layout import CellLayout, cell_file, layout_of
 from cvkan.domains.radio.stored import StoredRadio
 from cvkan.errors import UserError
@@ -41,8 +41,8 @@ class Source:
         layout: of the data they come from.
         digest: identifies that data.
         snr_definition: what the SNR of the labels means; None where nobody has said.
-        has_ids: the ids of the frames are unique and lasting, so that a copy keeps them. Those of generated frames
-            are not: every part begins with 0.
+        marks: numbers (n,) int64 that a copy keeps, so that it is split as the original: ``id``, and ``group`` where
+            frames were cut from recordings. Generated frames have none: the ids of every part begin with 0.
     """
 
     frames: RadioSplit
@@ -50,7 +50,7 @@ class Source:
     layout: CellLayout
     digest: str
     snr_definition: str | None
-    has_ids: bool
+    marks: dict[str, Tensor]
 
     def cells(self) -> Iterator[tuple[str, float, Tensor]]:
         """Modulation, SNR in dB and positions (b,) of every cell, modulation-major."""
@@ -73,14 +73,14 @@ class Source:
     def arrays(self, layout: CellLayout, modulation: str, snr_db: float, positions: Tensor) -> dict[str, np.ndarray]:
         """The data sets of a cell: ``X`` (b, T, 2) float32, ``Y`` (b, K) int64, ``Z`` (b, 1) int64 or float32.
 
-        Where the frames have lasting ids, ``id`` (b,) int64 too: a split by ids cuts the copy as the original.
+        And the ``marks`` (b,) int64.
         """
         batch = self.frames.__getitems__(positions.tolist())  # type: ignore[attr-defined]
         y = np.zeros((len(positions), len(layout.classes)), dtype=np.int64)
         y[:, layout.classes.index(modulation)] = 1
         z: np.ndarray = np.full((len(positions), 1), snr_db, dtype=_level_type(layout))
         arrays = {"X": torch.view_as_real(batch["x"]).numpy(), "Y": y, "Z": z}
-        return {**arrays, IDS: batch["id"].numpy()} if self.has_ids else arrays
+        return {**arrays, **{name: numbers[positions].numpy() for name, numbers in self.marks.items()}}
 
 
 class LayoutWriter(Protocol):
@@ -103,13 +103,14 @@ def source_of(data: DataModule) -> Source:
     if not isinstance(data, RadioData) or not data.spec.is_complex:
         raise UserError(f"{type(data).__name__} holds no I/Q frames", "data", "Choose a radio source, as data=rml2018.")
     if isinstance(data, StoredRadio):
-        ids = hashlib.sha256(data.frames.ids.numpy().tobytes()).hexdigest()
-        digest = f"{data.content_digest()}:{ids}:{data.snr_definition}"
-        return Source(data.frames, data.spec, data.layout(), digest, data.snr_definition, has_ids=True)
+        ids, groups = data.frames.ids, data.frames.groups
+        marks = {IDS: ids} if torch.equal(ids, groups) else {IDS: ids, GROUPS: groups}
+        digest = f"{data.content_digest()}:{hashlib.sha256(ids.numpy().tobytes()).hexdigest()}:{data.snr_definition}"
+        return Source(data.frames, data.spec, data.layout(), digest, data.snr_definition, marks)
     data.setup()
     frames = JoinedFrames([data.splits[name] for name in data.splits])  # type: ignore[misc]
     layout, digest = layout_of(data.spec, frames.labels), f"{data.fingerprint()}:{data.snr_definition}"
-    return Source(frames, data.spec, layout, digest, data.snr_definition, has_ids=False)
+    return Source(frames, data.spec, layout, digest, data.snr_definition, marks={})
 
 
 class SplitWriter:
@@ -220,8 +221,8 @@ def _resumed(partial: Path, layout: CellLayout, source: Source) -> h5py.File:
     file.create_dataset("X", (n, n_samples, 2), np.float32, fill_time="never")
     file.create_dataset("Y", (n, len(layout.classes)), np.int64, fill_time="never")
     file.create_dataset("Z", (n, 1), _level_type(layout), fill_time="never")
-    if source.has_ids:
-        file.create_dataset(IDS, (n,), np.int64, fill_time="never")
+    for name in source.marks:
+        file.create_dataset(name, (n,), np.int64, fill_time="never")
     file["done"] = np.zeros(n // layout.frames_per_cell, dtype=bool)
     file.attrs.update(attributes)
     _sync(file)

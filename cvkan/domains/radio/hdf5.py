@@ -84,8 +84,8 @@ class RadioML2018(StoredRadio):
                 LAYOUT_FIX,
             )
         rows = np.arange(self._layout.n_rows)
-        ids = _ids(labels, rows, self.path)
-        return FrameIndex(Hdf5Store([self.path], [len(rows)]), rows, modulation, self._layout.classes, snr_db, ids)
+        ids, store = _ids(labels, rows, self.path), Hdf5Store([self.path], [len(rows)])
+        return FrameIndex(store, rows, modulation, self._layout.classes, snr_db, ids, _groups(labels, ids))
 
     def content_digest(self) -> str:
         """SHA-256 of the size of the file, of some of its frames and of all its labels."""
@@ -152,7 +152,7 @@ class RadioMLSplit(StoredRadio):
             )
         places = np.concatenate([start + np.arange(size) for start, size in zip(first, sizes, strict=True)])
         ids = _ids(labels, places, self.root)
-        return FrameIndex(store, rows, modulation, self._layout.classes, snr_db, ids)
+        return FrameIndex(store, rows, modulation, self._layout.classes, snr_db, ids, _groups(labels, ids))
 
     def content_digest(self) -> str:
         """SHA-256 of the names and sizes of the files and of some frames of each; :meth:`index` checks the labels."""
@@ -205,6 +205,13 @@ def _ids(labels: dict[str, np.ndarray], places: np.ndarray, where: Path) -> np.n
     if counts.max() > 1:
         raise UserError(f"{counts.max()} frames have the id {found[counts.argmax()]}", where, ID_FIX)
     return ids
+
+
+def _groups(labels: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
+    """The groups (N,) that the files hold; a frame without one is its own, apart from all those that are numbered."""
+    if "group" not in labels:
+        return ids
+    return np.where(labels["group"] < 0, labels["group"].max() + 1 + ids, labels["group"])
 
 
 def _check_columns(handle: h5py.File, layout: CellLayout) -> None:

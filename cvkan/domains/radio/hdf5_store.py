@@ -26,8 +26,9 @@ MAX_GAP = 4  # rows: reading so many in vain costs less than another request
 BLOCK = 65536  # rows of Y read at a time: the whole of it is 490 MB
 DATA_SETS = ("X", "Y", "Z")
 IDS = "id"  # the data set of ids
+GROUPS = "group"  # that of the recordings that frames were cut from
 SNR_DEFINITION = "snr_definition"  # the attribute that says what Z means
-ID_FIX = "Write one whole number from 0 up for each row, or delete the data set id."
+ID_FIX = "Write one whole number from 0 up for each row, or delete that data set."
 
 
 class Hdf5Store:
@@ -124,9 +125,11 @@ def opened(path: Path) -> Iterator[h5py.File]:
         if not right or not n:
             found = ", ".join(f"{name} {file[name].dtype} {file[name].shape}" for name in DATA_SETS)
             raise UserError(f"the data sets are not frames with labels: {found}", path, LAYOUT_FIX)
-        ids = file.get(IDS)
-        if ids is not None and not (isinstance(ids, h5py.Dataset) and ids.shape == (n,) and ids.dtype.kind in "iu"):
-            raise UserError("the data set id holds no ids of the rows", path, ID_FIX)
+        for name in (IDS, GROUPS):
+            marks = file.get(name)
+            right = isinstance(marks, h5py.Dataset) and marks.shape == (n,) and marks.dtype.kind in "iu"
+            if marks is not None and not right:
+                raise UserError(f"the data set {name} holds no numbers of the rows", path, ID_FIX)
         yield file
 
 
@@ -137,8 +140,8 @@ def read_labels(file: h5py.File, rows: slice) -> dict[str, np.ndarray]:
     """Labels of some rows of an opened file.
 
     Returns:
-        ``column`` (n,) uint8, the column of ``Y`` that is 1; ``snr_db`` (n,) float32; ``id`` (n,) int64, -1 where the
-        file holds none.
+        ``column`` (n,) uint8, the column of ``Y`` that is 1; ``snr_db`` (n,) float32; ``id`` and ``group`` (n,)
+        int64, -1 where the file holds none.
 
     Raises:
         UserError: a row of ``Y`` is not one-hot, or an id is negative.
@@ -146,17 +149,19 @@ def read_labels(file: h5py.File, rows: slice) -> dict[str, np.ndarray]:
     path = Path(file.filename)
     with explained(path):
         y, z = file["Y"][rows], file["Z"][rows]
-        ids = file[IDS][rows].astype(np.int64) if IDS in file else None
+        marks = {name: file[name][rows].astype(np.int64) for name in (IDS, GROUPS) if name in file}
     one_hot = (y == 1).sum(axis=1) + (y == 0).sum(axis=1) == y.shape[1]
     one_hot &= (y == 1).sum(axis=1) == 1
     if not one_hot.all():
         raise UserError(f"row {rows.start + int(np.argmin(one_hot))} of Y is not one-hot", path, LAYOUT_FIX)
-    if ids is not None and ids.min() < 0:
-        raise UserError(f"row {rows.start + int(np.argmin(ids))} has a negative id", path, ID_FIX)
+    for name, values in marks.items():
+        if values.min() < 0:
+            raise UserError(f"row {rows.start + int(np.argmin(values))} has a negative {name}", path, ID_FIX)
+    none = np.full(len(y), -1)
     return {
         "column": y.argmax(axis=1).astype(np.uint8),
         "snr_db": z.reshape(-1).astype(np.float32),
-        "id": np.full(len(y), -1) if ids is None else ids,
+        **{name: marks.get(name, none) for name in (IDS, GROUPS)},
     }
 
 
@@ -167,9 +172,8 @@ def read_all_labels(paths: Sequence[Path]) -> dict[str, np.ndarray]:
         with opened(path) as file:
             blocks += [read_labels(file, slice(low, low + BLOCK)) for low in range(0, len(file["X"]), BLOCK)]
     labels = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    if (labels["id"] < 0).all():  # as in all published files: not worth keeping
-        del labels["id"]
-    return labels
+    # Published files hold neither ids nor groups: not worth keeping.
+    return {name: values for name, values in labels.items() if name not in (IDS, GROUPS) or (values >= 0).any()}
 
 
 def read_snr_definition(file: h5py.File) -> str | None:
