@@ -63,7 +63,9 @@ def launch(
     from cvkan.cli import overrides, resolvers
 
     resolvers.register()
-    codes = [report_errors(partial(overrides.check_flags, arguments), debug=False)]
+    codes = [
+        report_errors(partial(overrides.check_flags, arguments, f"cvkan-{config_name.partition('_')[0]}"), debug=False)
+    ]
     if codes[0]:
         return codes[0]
 

@@ -60,7 +60,7 @@ def check(cfg: DictConfig, config_name: str, typed: list[str], root: str) -> Non
         _check_used(cfg, item.key_or_group, "loss", LOSS_PARTS)
 
 
-def check_flags(arguments: list[str]) -> None:
+def check_flags(arguments: list[str], command: str) -> None:
     """Refuse ``--key value`` and the like in one line, where Hydra's parser would print its usage.
 
     Raises:
@@ -69,7 +69,7 @@ def check_flags(arguments: list[str]) -> None:
     from hydra._internal.utils import get_args_parser
 
     def refuse(message: str) -> NoReturn:
-        raise UserError(message, "command line", "Keys are set as key=value; see cvkan-train --help.")
+        raise UserError(message, "command line", f"Keys are set as key=value; see {command} --help.")
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
