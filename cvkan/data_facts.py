@@ -11,6 +11,7 @@ from cvkan.domains.datamodule import DataModule
 from cvkan.errors import UserError
 
 LABELS = ("class_names", "snr_db")
+SETTINGS = ("snr_definition", "vectors")
 FIX = "Choose data as the checkpoint's run had them."
 
 
@@ -52,8 +53,9 @@ def check_data(checkpoint: dict[str, Any], data: DataModule, network: nn.Module,
     for name in LABELS:
         for number, (one, other) in enumerate(zip_longest(theirs[name], here[name])):
             _check(f"{name}[{number}]", one, other, where)
-    if None not in (theirs["snr_definition"], here["snr_definition"]):
-        _check("snr_definition", theirs["snr_definition"], here["snr_definition"], where)
+    for name in SETTINGS:
+        if None not in (theirs.get(name), here[name]):
+            _check(name, theirs[name], here[name], where)
     if None not in (theirs["image"], here["image"]):
         for name in theirs["image"] | here["image"]:
             _check(f"{name} of the images", theirs["image"].get(name), here["image"].get(name), where)

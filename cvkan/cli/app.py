@@ -176,7 +176,7 @@ def help_page(help_text: str) -> str:
     for group in sorted(path for path in conf.iterdir() if path.is_dir() and path.name != "__pycache__"):
         choices = sorted(path.stem for path in group.glob("*.yaml"))
         if choices:
-            lines.append(f"  {group.name:<13}{', '.join(choices)}")
+            lines.append(f"  {group.name:<17}{', '.join(choices)}")
     lines += [
         "",
         "Any key is set with key=value, e.g. seed=1 trainer.max_epochs=5 optimizer.lr=1e-3 data.batch_size=128.",

@@ -12,12 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from cvkan.errors import UserError
 
-# Groups that only one section refers to. The task judges `regularizer` itself, by the model that was built.
-MODEL_PARTS = (
-    *("embedding", "position", "block", "psi", "linear", "aggregation", "interaction", "heads", "norm", "centering"),
-    *("readout", "pooling", "image", "task_head"),
-)
-LOSS_PARTS = ("snr_loss",)
+# Groups that only some sections refer to, and the section that is blamed where none does; None: the root.
+# The task judges `regularizer` itself, by the model that was built.
+PARTS = {
+    **dict.fromkeys(("embedding", "position", "block", "psi", "linear", "aggregation", "interaction", "heads")),
+    **dict.fromkeys(("norm", "centering", "readout", "pooling", "image", "task_head")),
+    "snr_loss": "loss",
+    "decoder": "task",
+}
 
 
 def check(cfg: DictConfig, config_name: str, typed: list[str], root: str) -> None:
@@ -56,8 +58,7 @@ def check(cfg: DictConfig, config_name: str, typed: list[str], root: str) -> Non
                 f"{key} must be {expected}, got {value!r}", "command line", f"The default is {key}={default}."
             )
     for item in parsed:
-        _check_used(cfg, item.key_or_group, root, MODEL_PARTS)
-        _check_used(cfg, item.key_or_group, "loss", LOSS_PARTS)
+        _check_used(cfg, item.key_or_group, root)
 
 
 def check_flags(arguments: list[str], command: str) -> None:
@@ -204,22 +205,23 @@ def _fits(value: Any, default: Any) -> bool:
     return isinstance(value, DictConfig)
 
 
-def _check_used(cfg: DictConfig, typed_key: str, root: str, parts: tuple[str, ...]) -> None:
-    """One of the ``parts`` that ``root`` never refers to, at any depth, cannot take effect: refuse its choice."""
+def _check_used(cfg: DictConfig, typed_key: str, root: str) -> None:
+    """One of the :data:`PARTS` that nothing refers to, at any depth, cannot take effect: refuse its choice."""
     group = re.split(r"[.@]", typed_key.lstrip("+~"))[0]
-    if group not in parts:
+    if group not in PARTS:
         return
+    blamed = PARTS[group] or root
     used: set[str] = set()
-    todo = [root]
+    todo = [name for name in {blamed, "task"} if name in cfg]  # the task holds networks too, such as a decoder
     while todo:
         text = OmegaConf.to_yaml(cfg[todo.pop()], resolve=False)
         found = {name for name in re.findall(r"\$\{(\w+)", text) if name in cfg} - used
         used |= found
         todo += [name for name in found if isinstance(cfg[name], DictConfig)]
     if group not in used:
-        target = str(cfg[root]["_target_"]).rpartition(".")[2]
+        target = str(cfg[blamed]["_target_"]).rpartition(".")[2]
         raise UserError(
-            f"{typed_key} has no effect on this {root} ({target})",
+            f"{typed_key} has no effect on this {blamed} ({target})",
             "command line",
-            f"Remove it or choose another {root}.",
+            f"Remove it or choose another {blamed}.",
         )

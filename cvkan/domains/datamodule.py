@@ -153,14 +153,15 @@ class DataModule(pl.LightningDataModule):
 
         Returns:
             ``class_names`` and ``snr_db``, lists in the order of the labels; ``snr_definition``, the meaning of the
-            SNR; ``image``, the settings of the images that the network sees. The last two are None where there is no
-            such thing or nobody has said.
+            SNR; ``image``, the settings of the images that the network sees; ``vectors``, where those of words come
+            from. The last three are None where there is no such thing or nobody has said.
         """
         return {
             "class_names": list(self.spec.class_names),
             "snr_db": list(self.spec.snr_db),
             "snr_definition": None,
             "image": drawing,
+            "vectors": None,
         }
 
     def summary(self, batch: Batch) -> Tensor | None:

@@ -2,9 +2,9 @@
 
 A head is built as ``head(n_features=F, spec=spec)`` and maps features (B, F) to logits (B, K), K =
 ``spec.n_outputs``. For ``target="modulation_snr"`` the first M logits are those of the modulations, the last S those of
-the SNR levels.
+the SNR levels; for ``target="vectors"`` there are no logits, but the d numbers of a code.
 
-Legend: B batch, N tokens, F features, T features of one of two tasks, K outputs.
+Legend: B batch, N tokens, F features, T features of one of two tasks, K outputs, d numbers of a code.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cvkan.core.linear import RealLinear
 from cvkan.spec import Spec
 
+MOMENTUM = 0.1  # of running statistics of codes
 SHARE_OF_BRANCH = 0.7  # of a task's features; the rest is a linear map of all features
 
 
@@ -45,6 +47,62 @@ class LinearHead(RealLinear):
             self.weight.zero_()
             self.weight[:, :n_magnitudes] = 4 / n_magnitudes
             self.bias.fill_(-4 * 1.35)
+
+
+class CodeHead(nn.Module):
+    """Features (..., F) to a code (..., d) by one linear map; batch normalisation of the code in a step of its own.
+
+    :meth:`forward` is the map alone, as a network calls its head with features only. :meth:`normalised` needs the mask
+    as well, and is called by the autoencoder that the network stands in.
+
+    Args:
+        n_features: features F.
+        spec: of data with vectors for a target.
+        d_latent: numbers d of a code.
+        batch_norm: scale and shift each number by its statistics over valid codes: 2 d parameters.
+
+    Raises:
+        ValueError: the data has another kind of target, or the code is empty.
+    """
+
+    def __init__(self, n_features: int, spec: Spec, d_latent: int, batch_norm: bool) -> None:
+        super().__init__()
+        if spec.target != "vectors":
+            raise ValueError(
+                f"a code is for targets of kind 'vectors', the data has {spec.target!r}; set task_head=linear"
+            )
+        if d_latent < 1:
+            raise ValueError(f"d_latent must be at least 1, got {d_latent}; set domain.d_latent=16")
+        self.d_latent = d_latent
+        self.linear = RealLinear(n_features, d_latent)
+        self.norm = nn.BatchNorm1d(d_latent) if batch_norm else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (..., F) to codes (..., d), as they enter :meth:`normalised`."""
+        return self.linear(features)
+
+    def normalised(self, code: Tensor, mask: Tensor) -> Tensor:
+        """Codes (B, d), or (B, N, d) a token, by the statistics of the valid ones; mask (B, N), 1 = valid.
+
+        Codes of padded tokens are 0. A single code has no statistics: it is normalised by those of the batches before.
+        """
+        if code.ndim == 2:
+            return self.normalised_rows(code)
+        valid = mask.bool().unsqueeze(-1)  # (B, N, 1)
+        if self.norm is None:
+            return code.masked_fill(~valid, 0.0)
+        rows = self.normalised_rows(code[mask.bool()])  # (n, d)
+        return torch.zeros_like(code, dtype=rows.dtype).masked_scatter(valid, rows)
+
+    def normalised_rows(self, rows: Tensor) -> Tensor:
+        """Codes (n, d), all of them valid."""
+        norm = self.norm
+        if norm is None:
+            return rows
+        learns = norm.training and len(rows) > 1
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        statistics = (norm.running_mean, norm.running_var)
+        return F.batch_norm(rows, *statistics, norm.weight, norm.bias, learns, MOMENTUM, norm.eps)
 
 
 class JointHead(nn.Module):
@@ -80,7 +138,7 @@ class JointHead(nn.Module):
                 f"{spec.target!r}; set task_head=linear"
             )
         if n_features < 8:
-            raise ValueError(f"task_head=joint needs 8 features or more, the model gives {n_features}; widen the model")
+            raise ValueError(f"task_head=joint needs at least 8 features, it gets {n_features}; widen the model")
         n_task = max(n_features // 4, 128) if n_task_features is None else n_task_features
         if n_task < 1 or any(width < 1 for width in snr_hidden):
             raise ValueError(

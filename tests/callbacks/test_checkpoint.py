@@ -51,7 +51,8 @@ def test_a_checkpoint_says_what_its_classes_are(tmp_path: Path) -> None:
     run_toy(tmp_path, max_epochs=1)
     for name in ("best.ckpt", "last.ckpt"):
         facts = read_checkpoint(tmp_path / "checkpoints" / name)["cvkan"]["data"]
-        assert facts == {"class_names": ["below", "above"], "snr_db": [], "snr_definition": None, "image": None}
+        nothing_known = dict.fromkeys(("snr_definition", "image", "vectors"))
+        assert facts == {"class_names": ["below", "above"], "snr_db": [], **nothing_known}
 
 
 def test_unknown_monitor_names_the_logged_metrics(tmp_path: Path) -> None:

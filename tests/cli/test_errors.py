@@ -38,7 +38,7 @@ def write_clips(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        pytest.param(["domain=foo"], ["domain=foo", "audio, image, radio, synthetic"], id="group choice"),
+        pytest.param(["domain=foo"], ["domain=foo", "audio, image, poetry, radio, synthetic"], id="group choice"),
         pytest.param(["norm=prerms"], ["Did you mean norm=pre_rms?"], id="close group choice"),
         pytest.param(["aggregation=[local,foo]"], ["aggregation=foo", "agreement, causal"], id="choice in a list"),
         pytest.param(["model.d_modell=3"], ["model.d_modell", "model.d_complex"], id="key, closest named"),

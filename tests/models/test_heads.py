@@ -109,7 +109,7 @@ def test_evaluation_ignores_other_samples() -> None:
     ("spec", "options", "message"),
     [
         (Spec((8,), "classes", 3), {}, "data has targets of kind 'classes'; set task_head=linear"),
-        (RADIO, {"n_features": 7}, "needs at least 8 features, the model gives 7"),
+        (RADIO, {"n_features": 7}, "needs at least 8 features, it gets 7"),
         (RADIO, {"n_task_features": 0}, r"task_head\.n_task_features .* must be positive, got 0"),
         (RADIO, {"snr_hidden": [64, 0]}, r"task_head\.snr_hidden must be positive, got 128 and \[64, 0\]"),
     ],

@@ -1,0 +1,1 @@
+"""Poems as sequences of word vectors."""

@@ -1,0 +1,1 @@
+"""Poems as text: tokens, files of poems, chunks, word vectors, baselines."""
