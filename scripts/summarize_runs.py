@@ -40,8 +40,13 @@ def main() -> int:
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, str]:
     """Figure name to ``mean ± std`` (sample standard deviation) over the runs that have it; lists place by place."""
-    names = sorted({name for run in runs for name in run})
+    names = sorted({name for run in runs for name, value in run.items() if is_figure(value)})
     return {name: spread([run[name] for run in runs if run.get(name) is not None]) for name in names}
+
+
+def is_figure(value: Any) -> bool:
+    """A number or a list of numbers, no table and no text."""
+    return all(isinstance(each, (int, float)) for each in (value if isinstance(value, list) else [value]))
 
 
 def spread(values: list[Any]) -> str:

@@ -18,7 +18,11 @@ def test_runs_are_summarized_by_mean_and_sample_deviation(tmp_path: Path) -> Non
     for seed, accuracy in enumerate((0.8, 0.9, 1.0)):
         run = tmp_path / "sweep" / str(seed)
         run.mkdir(parents=True)
-        (run / "metrics.json").write_text(json.dumps({"test/accuracy": accuracy, "per_layer": [accuracy, 0.5]}))
+        (run / "metrics.json").write_text(
+            json.dumps(
+                {"test/accuracy": accuracy, "per_layer": [accuracy, 0.5], "per_snr": [{"snr_db": 0}], "kind": "es_n0"}
+            )
+        )
     ended = summarize(tmp_path / "sweep")
     assert ended.returncode == 0
     assert "| sweep | 3 | 0.9000 ± 0.1000, 0.5000 ± 0.0000 | 0.9000 ± 0.1000 |" in ended.stdout
@@ -28,3 +32,27 @@ def test_folder_without_runs_is_named(tmp_path: Path) -> None:
     ended = summarize(tmp_path)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: no metrics.json below")
+
+
+def compare(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    script = SCRIPT.with_name("compare_sweep.py")
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_sweep_is_compared_by_one_override(tmp_path: Path) -> None:
+    for job, (size, seed) in enumerate([(8, 0), (16, 0), (8, 1), (16, 1)]):
+        run = tmp_path / str(job)
+        (run / ".hydra").mkdir(parents=True)
+        (run / ".hydra/overrides.yaml").write_text(f"- domain.d_latent={size}\n- seed={seed}\n")
+        (run / "metrics.json").write_text(json.dumps({"test/token_cosine": size / 100 + seed / 10}))
+    ended = compare(tmp_path, "--by", "domain.d_latent", "--figures", "test/token_cosine")
+    assert ended.returncode == 0, ended.stderr
+    rows = [line for line in ended.stdout.splitlines() if line.startswith("|")][2:]
+    assert rows == ["| 8 | 2 | 0.1300 ± 0.0707 |", "| 16 | 2 | 0.2100 ± 0.0707 |"]
+    assert (tmp_path / "comparison.png").stat().st_size > 5000
+    for arguments, message in (
+        (("--by", "model.cell", "--figures", "test/token_cosine"), "was not given model.cell"),
+        (("--by", "seed", "--figures", "test/foo"), "no figure test/foo"),
+    ):
+        refused = compare(tmp_path, *arguments)
+        assert (refused.returncode, message in refused.stderr) == (2, True)

@@ -48,15 +48,34 @@ def read_vectors(path: Path, dimension: int, needed: Set[str]) -> WordVectors:
         DataUnavailableError: there is no such file.
         UserError: it is neither, has another dimension, or a vector is not finite.
     """
-    check_exists(path)
-    with path.open("rb") as file:
-        is_zip = file.read(len(ZIP)) == ZIP
-    vectors = _read_npz(path, dimension, needed) if is_zip else _read_text(path, dimension, needed)
+    vectors = _read_npz(path, dimension, needed) if _is_npz(path) else _read_text(path, dimension, needed)
     if not vectors.median_norm > 0:
         raise UserError("every vector is zero", path, "Replace the file.")
     if vectors.n_malformed:
         log.warning("%s: %d lines are malformed and left out", path.name, vectors.n_malformed)
     return vectors
+
+
+def read_first(path: Path, dimension: int, n: int) -> Tensor:
+    """The vectors (n or fewer, D) that a file begins with: of frequent words, as such files are sorted by frequency.
+
+    Args:
+        path: see :func:`read_vectors`, as for what is raised.
+        dimension: see there.
+        n: how many.
+    """
+    if _is_npz(path):
+        return _read_table(path, dimension)[1][:n]
+    with path.open("rb") as file:
+        lines = [line.rstrip() for line in islice(file, n)]
+    words = {line.rsplit(b" ", dimension)[0] for line in lines}
+    return _scan(iter(lines), dimension, {word: repr(word) for word in words}, 1, path).matrix
+
+
+def _is_npz(path: Path) -> bool:
+    check_exists(path)
+    with path.open("rb") as file:
+        return file.read(len(ZIP)) == ZIP
 
 
 def check_exists(path: Path) -> None:
@@ -70,6 +89,16 @@ def check_exists(path: Path) -> None:
 
 
 def _read_npz(path: Path, dimension: int, needed: Set[str]) -> WordVectors:
+    words, matrix = _read_table(path, dimension)
+    rows: dict[str, int] = {}
+    for row, word in enumerate(words):
+        if word in needed:
+            rows.setdefault(word, row)
+    return WordVectors(tuple(rows), matrix[list(rows.values())], _median_norm(matrix), matrix.mean(dim=0))
+
+
+def _read_table(path: Path, dimension: int) -> tuple[list[str], Tensor]:
+    """All words of an npz file and their vectors (n, D)."""
     try:
         with np.load(path, allow_pickle=False) as file:
             words, vectors = file["words"], file["vectors"]
@@ -89,12 +118,7 @@ def _read_npz(path: Path, dimension: int, needed: Set[str]) -> WordVectors:
     if not finite.all():
         row = int(finite.argmin())
         raise UserError(f"the vector of {str(words[row])!r} is not finite", f"{path}, row {row}", "Replace the file.")
-    rows: dict[str, int] = {}
-    for row, word in enumerate(words.tolist()):
-        if word in needed:
-            rows.setdefault(word, row)
-    matrix = torch.from_numpy(vectors)
-    return WordVectors(tuple(rows), matrix[list(rows.values())], _median_norm(matrix), matrix.mean(dim=0))
+    return words.tolist(), torch.from_numpy(vectors)
 
 
 def _read_text(path: Path, dimension: int, needed: Set[str]) -> WordVectors:

@@ -33,6 +33,7 @@ SETTINGS = {
     "oov": "hash",
     "max_length": 50,
     "overlap": 10,
+    "random_chunks": 0.0,
     "d_latent": 16,
     "code": "sequence",
     "batch_size": 8,
@@ -362,12 +363,28 @@ def test_the_size_of_the_code_has_one_place(composed: Callable[..., Any]) -> Non
 @pytest.mark.slow
 @pytest.mark.shared_data
 @needs_shared
-def test_the_command_of_the_contract_works(train_here: Callable[..., Any], tmp_path: Path) -> None:
-    ended = train_here(
+def test_the_command_of_the_contract_works(train_command: Callable[..., Any], tmp_path: Path) -> None:
+    ended = train_command(
         *("domain=poetry", "data=poems_file", f"data.path={SHARED / 'poems264/poems.json'}"),
         *(f"data.vectors={SHARED / 'word_vectors/glove6b_300_small.npz'}", "trainer.max_epochs=1", "output_dir=run"),
+        cwd=tmp_path,
     )
     assert ended.code == 0, ended.err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["data/tokens_oov"] == pytest.approx(0.2, abs=0.01)
     assert {"test/token_cosine", "baseline/pca_cosine"} <= metrics.keys()
+
+
+def test_chunks_of_random_words_join_training_batches_alone(tmp_path: Path) -> None:
+    data = loaded(PoemsEmbedded(**{**SETTINGS, "random_chunks": 0.5}))
+    batch = data.preprocess(next(iter(data.train_dataloader())))
+    torch.manual_seed(0)
+    longer = data.augment(batch)
+    n = len(batch["x"])
+    assert len(longer["x"]) == len(longer["mask"]) == n + round(0.5 * n)
+    assert torch.equal(longer["x"][:n], batch["x"])
+    assert longer["mask"][n:].all()
+    # Every token of them is a word of the vectors.
+    known = {tuple(row) for row in data.common_vectors.tolist()}
+    assert all(tuple(row) in known for row in longer["x"][n:].flatten(0, 1).tolist())
+    assert data.test_dataloader().dataset.tensors["y"].shape[0] == len(data.chunks_of("test"))

@@ -15,7 +15,7 @@ from scipy import stats
 
 from cvkan.errors import DataUnavailableError, UserError
 from cvkan.poetry.tokens import GLUE, LINE_BREAK, PAD, SPECIAL, UNK
-from cvkan.poetry.vector_files import N_INSPECTED, N_SAMPLED, read_vectors
+from cvkan.poetry.vector_files import N_INSPECTED, N_SAMPLED, read_first, read_vectors
 from cvkan.poetry.vectors import Kind, Table, WordVectors, build_table, hash_vectors, needed_words
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "word_vectors"
@@ -311,3 +311,14 @@ def test_half_precision_vectors_are_read() -> None:
     sea, ocean, of = (found.matrix[found.words.index(word)] for word in ("sea", "ocean", "of"))
     assert found.matrix.dtype == torch.float32
     assert torch.cosine_similarity(sea, ocean, dim=0) > torch.cosine_similarity(sea, of, dim=0)
+
+
+def test_first_vectors_are_those_that_a_file_begins_with(tmp_path: Path) -> None:
+    matrix = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
+    words = ["the", "new york", "sea", "moon"]
+    text, npz = tmp_path / "vectors.txt", tmp_path / "vectors.npz"
+    text.write_text("".join(f"{word} {' '.join(map(str, row))}\n" for word, row in zip(words, matrix, strict=True)))
+    np.savez(npz, words=np.array(words), vectors=matrix)
+    for path in (text, npz):
+        for n in (2, 9):
+            np.testing.assert_array_equal(read_first(path, 3, n), matrix[:n])

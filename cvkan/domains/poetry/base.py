@@ -19,17 +19,19 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from cvkan.domains.datamodule import SPLITS, DataModule, Loading, TensorSplit
+from cvkan.domains.poetry.augment import RandomChunks
 from cvkan.domains.poetry.vector_sources import PoemVectors, RandomVectors, VectorFile, VectorSource
 from cvkan.errors import UserError
 from cvkan.poetry.baselines import poetry_baselines
 from cvkan.poetry.chunks import Chunk, coverage, cut, duplication, split_poems
 from cvkan.poetry.poems_file import Poem
 from cvkan.poetry.tokens import tokenize
-from cvkan.poetry.vectors import Table, build_table, needed_words
+from cvkan.poetry.vectors import Kind, Table, build_table, needed_words
 from cvkan.spec import Batch, Spec
 
 log = logging.getLogger(__name__)
 
+N_COMMON = 5000
 EMBEDDINGS = ("file", "embedded", "random")
 
 
@@ -43,6 +45,8 @@ class Reading(Loading):
         oov: what stands for a word without a vector: ``hash``, ``zero``, ``mean`` or ``unk``.
         max_length: tokens N of a chunk, the marks of a poem's start and end among them.
         overlap: tokens that two chunks of a poem share.
+        random_chunks: chunks of random words, out of the first 5000 of the vectors, that training adds for each one of
+            the poems.
         d_latent: numbers of a code, for the baselines.
         code: ``sequence`` or ``token``, for the baselines.
     """
@@ -53,6 +57,7 @@ class Reading(Loading):
     oov: str
     max_length: int
     overlap: int
+    random_chunks: float
     d_latent: int
     code: str
 
@@ -90,6 +95,7 @@ class PoetryData(DataModule):
         oov: str,
         max_length: int,
         overlap: int,
+        random_chunks: float,
         d_latent: int,
         code: str,
         **loading: Unpack[Loading],
@@ -115,6 +121,8 @@ class PoetryData(DataModule):
         self.embeddings, self.vectors, self.dimension, self.oov = embeddings, vectors, dimension, oov
         self.max_length, self.overlap = max_length, overlap
         self.d_latent, self.code = d_latent, code
+        if random_chunks:
+            self.augment = RandomChunks(lambda: self.common_vectors, random_chunks)
         self.spec = Spec(input_shape=(max_length, dimension), target="vectors", n_outputs=dimension)
 
     def read_poems(self) -> list[Poem]:
@@ -139,6 +147,12 @@ class PoetryData(DataModule):
         if self.embeddings == "embedded":
             return PoemVectors(self.tokens, self.dimension)
         return RandomVectors(self.dimension)
+
+    @cached_property
+    def common_vectors(self) -> Tensor:
+        """Vectors (F, D) that chunks of random words are made of, marks among them."""
+        marks = self.table.matrix[self.table.kind == Kind.SPECIAL]
+        return torch.cat([marks, self.vector_source.first(N_COMMON)])
 
     def load_splits(self) -> dict[str, Dataset[Batch]]:
         self.chunks = cut(self.tokens, self.max_length, self.overlap)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from cvkan.domains.cache import cached_arrays
 from cvkan.poetry import ppmi
-from cvkan.poetry.vector_files import check_exists, read_vectors
+from cvkan.poetry.vector_files import check_exists, read_first, read_vectors
 from cvkan.poetry.vectors import WordVectors, hash_vectors
 
 
@@ -27,6 +28,9 @@ class VectorSource(Protocol):
 
     def load(self, words: set[str]) -> WordVectors:
         """The vectors of those of some words that the source has; others may be among them."""
+
+    def first(self, n: int) -> Tensor:
+        """Vectors (n or fewer, D) of words that the poems did not choose, frequent ones where that is known."""
 
 
 class VectorFile:
@@ -56,6 +60,9 @@ class VectorFile:
         arrays = cached_arrays(f"word_vectors-{key}", lambda: read_vectors(self.path, self.dimension, words).arrays())
         return WordVectors.from_arrays(arrays)
 
+    def first(self, n: int) -> Tensor:
+        return read_first(self.path, self.dimension, n)
+
 
 class PoemVectors:
     """``embedded``: no file, see :func:`~cvkan.poetry.ppmi.ppmi_vectors`; made at first use, then cached.
@@ -82,6 +89,9 @@ class PoemVectors:
         )
         return WordVectors.from_arrays(arrays)
 
+    def first(self, n: int) -> Tensor:
+        return self.load(set()).matrix  # all there are: they are of the poems anyway
+
 
 class RandomVectors:
     """``random``: the direction of its hash for every word, a control in which no two words are alike.
@@ -100,6 +110,9 @@ class RandomVectors:
         known = tuple(sorted(words))
         matrix = hash_vectors(known, self.dimension, ppmi.MEDIAN_NORM)
         return WordVectors(known, matrix, ppmi.MEDIAN_NORM, torch.zeros(self.dimension))
+
+    def first(self, n: int) -> Tensor:
+        return hash_vectors([f"word {number}" for number in range(n)], self.dimension, ppmi.MEDIAN_NORM)
 
 
 def _digest(parts: Sequence[str]) -> str:
