@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cvkan.analysis.polarization import Polarization as Polarization
     from cvkan.analysis.polarization import Traceable as Traceable
     from cvkan.analysis.polarization import polarization as polarization
+    from cvkan.api import poetry_autoencoder as poetry_autoencoder
     from cvkan.core.aggregation import Aggregation as Aggregation
     from cvkan.core.aggregation import AgreementAggregation as AgreementAggregation
     from cvkan.core.aggregation import MagnitudeAggregation as MagnitudeAggregation
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from cvkan.models.embedding import PatchEmbedding as PatchEmbedding
     from cvkan.models.embedding import RFFTPatchEmbedding as RFFTPatchEmbedding
     from cvkan.models.embedding import TokenEmbedding as TokenEmbedding
+    from cvkan.poetry_api.model import PoetryAutoencoder as PoetryAutoencoder
     from cvkan.spec import Batch as Batch
     from cvkan.spec import Spec as Spec
     from cvkan.tasks.base import Task as Task
@@ -111,6 +113,7 @@ except PackageNotFoundError:  # a bare source tree on the path
 
 _EXPORTS = {
     "cvkan.analysis.polarization": ("Polarization", "Traceable", "polarization"),
+    "cvkan.api": ("poetry_autoencoder",),
     "cvkan.core.aggregation": (
         "Aggregation",
         "AgreementAggregation",
@@ -182,6 +185,7 @@ _EXPORTS = {
         "RFFTPatchEmbedding",
         "TokenEmbedding",
     ),
+    "cvkan.poetry_api.model": ("PoetryAutoencoder",),
     "cvkan.spec": ("Batch", "Spec"),
     "cvkan.tasks.base": ("Task",),
     "cvkan.tasks.classification": ("ClassificationTask",),

@@ -96,8 +96,9 @@ def print_table(run: RunDirectory) -> None:
     """The result table on stdout, with the paths of the report and of one picture."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"cvkan run {run.path.name}", title_justify="left")
+    table = Table(title=Text(f"cvkan run {run.path.name}"), title_justify="left")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in rows(run):

@@ -18,7 +18,7 @@ PARTS = {
     **dict.fromkeys(("embedding", "position", "block", "psi", "linear", "aggregation", "interaction", "heads")),
     **dict.fromkeys(("norm", "centering", "readout", "pooling", "image", "task_head")),
     "snr_loss": "loss",
-    "decoder": "task",
+    **dict.fromkeys(("decoder", "memory", "teacher_forcing"), "task"),
 }
 
 

@@ -90,6 +90,8 @@ class PolarDecoder(Decoder):
         """
         if gold is not None or forced is not None:
             raise ValueError("the polar decoder gives all tokens at once and takes no gold vectors; pass none")
+        if not self.per_token:
+            mask = torch.ones_like(mask)  # the length of a sequence is the code's to tell
         re, im = code.z.chunk(2, dim=-1)
         z = self.position(self.spread(self.enter((re, im)), mask.shape[1]))
         z = self.scale(self.backbone(complex_dropout(z, self.dropout, self.training), mask), mask)

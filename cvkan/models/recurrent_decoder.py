@@ -93,7 +93,7 @@ class RecurrentDecoder(Decoder):
             if gold is not None:
                 x = inputs(x, gold, told, begin, end)
             y, states = self.step(x, code.z[:, begin:end] if self.per_token else None, states)
-            outputs.append(self.out(self.memory(y, kept)))
+            outputs.append(self.out(self.memory(y, kept, begin)))
             x = outputs[-1][:, -1:]  # (B, 1, D)
         return torch.cat(outputs, dim=1)
 

@@ -93,7 +93,7 @@ def stepped(decoder: RecurrentDecoder, z: Tensor, gold: Tensor, told: Tensor, ke
                 states[k] = one_step(layer, x, states[k])
                 x = states[k][0] + x if k and decoder.stack.residual else states[k][0]
             own = None if kept is None else tuple(part[b : b + 1] for part in kept)
-            outputs.append(decoder.out(decoder.memory(x[None, None], own))[0, 0])
+            outputs.append(decoder.out(decoder.memory(x[None, None], own, t))[0, 0])
         batches.append(torch.stack(outputs))
     return torch.stack(batches)
 
