@@ -35,7 +35,7 @@ def poetry_autoencoder(
     *,
     vectors: str | Path | None = None,
     preset: str = "small",
-    model: str = "recurrent",
+    model: str | None = None,
     code: str = "sequence",
     memory: str | None = None,
     d_latent: int | None = None,
@@ -52,9 +52,10 @@ def poetry_autoencoder(
     Args:
         poems: file of poems: a JSON list, JSON lines, CSV or text.
         vectors: file of word vectors: text as GloVe has it, or npz; None makes vectors from the poems.
-        preset: size of the network: ``tiny``, ``small``, ``medium``, ``large``, ``xlarge``; or any other
+        preset: size of the network: ``tiny``, ``small``, ``medium``, ``large``, ``xlarge``; ``cvkan``; or any other
             ``experiment=poetry_…``.
-        model: ``recurrent``, or ``cvkan`` for a complex-valued encoder and decoder.
+        model: ``recurrent``, or ``cvkan`` for a complex-valued encoder and decoder. None leaves it to the preset, which
+            is recurrent but for ``cvkan``, with a training of its own.
         code: ``sequence``, one code for a chunk of 50 tokens; ``token``, one a token.
         memory: ``none``; ``attention`` shows the decoder all states of the encoder, and is no compressor. None leaves
             it to the preset.
@@ -70,7 +71,8 @@ def poetry_autoencoder(
         KeyboardInterrupt: it was interrupted; the message is the command that goes on.
     """
     check_choice("preset", preset, presets())
-    check_choice("model", model, MODELS)
+    if model is not None:
+        check_choice("model", model, MODELS)
     check_choice("code", code, CODES)
     if memory is not None:
         check_choice("memory", memory, MEMORIES)
@@ -92,9 +94,9 @@ def poetry_autoencoder(
         "seed": seed,
         "output_dir": fresh_run_directory("poetry") if output_dir is None else checked_path("output_dir", output_dir),
     }
-    groups = {"domain": "poetry", "data": "poems_file", "experiment": PRESET + preset, "model": model, "code": code}
-    groups |= {} if memory is None else {"memory": memory}
-    typed = [f"{name}={choice}" for name, choice in groups.items()]
+    groups = {"domain": "poetry", "data": "poems_file", "experiment": PRESET + preset, "model": model}
+    groups |= {"code": code, "memory": memory}
+    typed = [f"{name}={choice}" for name, choice in groups.items() if choice is not None]
     typed += [f"{key}={_quoted(value)}" for key, value in given.items() if value is not None]
     return trained(composed([*typed, *overrides]))
 
