@@ -47,8 +47,8 @@ def test_architectures_have_their_published_size_and_take_pictures(architecture:
         return nn.Linear(n_features, spec.n_outputs)  # the core's own knows no device without numbers
 
     with torch.device("meta"):
-        whole = build(Spec((3, 224, 224), "classes", 1000), architecture, task_head=linear)
-        grey = build(Spec((1, 64, 64), "classes", 7), architecture, task_head=linear)
+        whole = build(Spec((3, 224, 224), "classes", 1000), architecture, head=linear)
+        grey = build(Spec((1, 64, 64), "classes", 7), architecture, head=linear)
         assert grey.eval()(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
     assert sum(parameter.numel() for parameter in whole.parameters()) == published
 

@@ -66,7 +66,15 @@ class Noting(Segments):
 
 def make_data(code: str = "sequence", limit_train: int | None = 100) -> PoetryData:
     data = PoemsEmbedded(
-        **{"embeddings": "embedded", "vectors": None, "dimension": D, "oov": "hash", "max_length": N, "overlap": 3},
+        **{
+            "embeddings": "embedded",
+            "vectors": None,
+            "dimension": D,
+            "oov": "hash",
+            "max_length": N,
+            "overlap": 3,
+            "random_chunks": 0.0,
+        },
         **{"d_latent": LATENT, "code": code, "batch_size": 32, "num_workers": 0, "seed": 0, "limit_train": limit_train},
     )
     data.setup()
