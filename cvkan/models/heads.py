@@ -94,6 +94,14 @@ class CodeHead(nn.Module):
         rows = self.normalised_rows(code[mask.bool()])  # (n, d)
         return torch.zeros_like(code, dtype=rows.dtype).masked_scatter(valid, rows)
 
+    def raw(self, code: Tensor) -> Tensor:
+        """The inverse of :meth:`normalised` in evaluation, but for the mean: what the linear map gave."""
+        norm = self.norm
+        if norm is None:
+            return code
+        assert norm.running_var is not None
+        return (code - norm.bias) / norm.weight * (norm.running_var + norm.eps).sqrt()
+
     def normalised_rows(self, rows: Tensor) -> Tensor:
         """Codes (n, d), all of them valid."""
         norm = self.norm

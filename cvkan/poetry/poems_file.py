@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cvkan.errors import DataUnavailableError, UserError
+from cvkan.errors import DataUnavailableError, UserError, one_line
 
 EMBEDDED = Path(__file__).with_name("embedded.json")
 
@@ -118,6 +118,8 @@ def _json_records(text: str, path: Path) -> list[Any]:
             raise UserError(f"broken JSON{poem}: {error.msg}", where, "Correct the file.") from None
         except RecursionError:
             raise UserError("JSON of too many levels", path, SHAPES) from None
+        except ValueError as error:  # a number of thousands of digits
+            raise UserError(f"broken JSON: {one_line(error)}", path, "Correct the file.") from None
         values.append(value)
     if len(values) > 1:
         return values

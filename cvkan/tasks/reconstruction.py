@@ -162,9 +162,10 @@ class ReconstructionTask(Task):
         output = self.model.decode(code, mask)
         if stage != "train_eval":  # logged with the other figures of a test
             loss = self.loss(output, x, mask)
-            self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(x), sync_dist=True)
+            self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=int(mask.sum()), sync_dist=True)
         self.scores[stage].update(output, x, batch["y"], mask)
-        self.codes[stage].update(code.z if code.z.ndim == 2 else code.z[mask.bool()])
+        # Behind a batch norm all numbers of a code vary alike, those that say nothing too.
+        self.codes[stage].update(self.model.head.raw(code.z if code.z.ndim == 2 else code.z[mask.bool()]))
         return code, output
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

@@ -114,7 +114,7 @@ class CodeStatistics(Metric):
 
     ``effective_dimensions`` is ``(sum l)^2 / sum l^2`` over the eigenvalues l of the covariance, the participation
     ratio: d for a round cloud, 1 for a line. ``dimensions_99`` counts the principal components that hold 99 % of the
-    variance. The variances of the single numbers would say nothing: a batch norm makes them all equal.
+    variance. Codes are counted as they were before a batch norm, which makes all variances equal.
 
     Args:
         d_latent: d.

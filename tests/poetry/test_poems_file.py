@@ -131,6 +131,7 @@ GOOD = '{"text": "sea"}'
         ("p.txt", f'[{GOOD}, {{"te', r"broken JSON: .*line 1, column 20\)"),
         ("p.txt", f'{GOOD}\n{GOOD}\n{{"text": ', r"broken JSON in poem 2: .*line 3, column 10\)"),
         ("p.txt", "[" * 100_000, "JSON of too many levels"),
+        ("p.json", "[" + "1" * 5000 + "]", "broken JSON: Exceeds the limit"),
         ("p.csv", "title,verse\na,b\n", "no text column among title, verse"),
         ("p.csv", "text,text\na,b\n", "two columns have one name"),
         ("p.csv", "text,title\nsea,a\nlow, high,b\n", r"poem 1 has 3 cells, the header 2 \(.*line 3\)"),
