@@ -18,7 +18,8 @@ PARTS = {
     **dict.fromkeys(("embedding", "position", "block", "psi", "linear", "aggregation", "interaction", "heads")),
     **dict.fromkeys(("norm", "centering", "readout", "pooling", "image", "task_head")),
     "snr_loss": "loss",
-    **dict.fromkeys(("decoder", "memory", "teacher_forcing"), "task"),
+    **dict.fromkeys(("decoder", "teacher_forcing"), "task"),
+    "memory": "decoder",
 }
 
 

@@ -15,14 +15,13 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from cvkan.domains.datamodule import SPLITS, DataModule, Loading, TensorSplit
 from cvkan.domains.poetry.augment import RandomChunks
 from cvkan.domains.poetry.vector_sources import PoemVectors, RandomVectors, VectorFile, VectorSource
 from cvkan.errors import UserError
-from cvkan.poetry.baselines import poetry_baselines
+from cvkan.poetry.baselines import padded, poetry_baselines
 from cvkan.poetry.chunks import Chunk, coverage, cut, duplication, split_poems
 from cvkan.poetry.poems_file import Poem
 from cvkan.poetry.tokens import tokenize
@@ -162,10 +161,13 @@ class PoetryData(DataModule):
         self.n_malformed = vectors.n_malformed
         self.table = build_table(tokens, vectors, self.oov)
         self._matrix = self.table.matrix
-        ids = pad_sequence([self.table.encode(chunk.tokens) for chunk in self.chunks], batch_first=True)
-        ids = F.pad(ids, (0, self.max_length - ids.shape[1]))  # (n, N)
+        ids = self.chunk_ids()
         numbers = {name: self._numbers(name) for name in SPLITS}
         return {name: TensorSplit(y=ids[rows], id=rows) for name, rows in numbers.items()}
+
+    def chunk_ids(self) -> Tensor:
+        """Ids (n, N) of all chunks in :attr:`table`, 0 behind their ends."""
+        return padded([self.table.encode(chunk.tokens) for chunk in self.chunks], self.max_length)
 
     def setup(self, stage: str | None = None) -> None:
         """Load the splits and tell what share of the words has vectors."""

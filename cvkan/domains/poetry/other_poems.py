@@ -9,8 +9,6 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from cvkan.domains.datamodule import TensorSplit
@@ -42,11 +40,9 @@ class OtherPoems(PoemsFile):
         self.n_malformed = self.lexicon.vectors.n_malformed
         self._matrix = self.table.matrix
         here = self.table.encode(self.lexicon.table.words)  # (V,): words have other ids in the larger table
-        ids = pad_sequence([self.table.encode(chunk.tokens) for chunk in self.chunks], batch_first=True)
-        ids = F.pad(ids, (0, self.max_length - ids.shape[1]))  # (n, N)
         numbers = torch.arange(len(self.chunks))
         nowhere = torch.full((len(self.train),), -1)  # training chunks are kept as ids alone
         return {
             "train": TensorSplit(y=here[self.train.long()], id=nowhere),
-            "test": TensorSplit(y=ids, id=numbers),
+            "test": TensorSplit(y=self.chunk_ids(), id=numbers),
         }
