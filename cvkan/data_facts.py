@@ -10,7 +10,7 @@ from torch import nn
 from cvkan.domains.datamodule import DataModule
 from cvkan.errors import UserError
 
-LABELS = ("class_names", "snr_db")
+LABELS = ("class_names", "snr_db", "vocabulary")
 SETTINGS = ("snr_definition", "vectors")
 FIX = "Choose data as the checkpoint's run had them."
 
@@ -28,7 +28,7 @@ def data_facts(data: DataModule, network: nn.Module) -> dict[str, Any]:
     """What a network is told and asked, see :meth:`~cvkan.domains.datamodule.DataModule.facts`.
 
     Args:
-        data: it need not be loaded.
+        data: loaded.
         network: made for this data.
     """
     drawings = [module.drawing for module in network.modules() if isinstance(module, Draws)]
@@ -51,7 +51,7 @@ def check_data(checkpoint: dict[str, Any], data: DataModule, network: nn.Module,
     if theirs is None:
         raise UserError("the checkpoint does not say which classes it knows", where, "Train again.")
     for name in LABELS:
-        for number, (one, other) in enumerate(zip_longest(theirs[name], here[name])):
+        for number, (one, other) in enumerate(zip_longest(theirs.get(name, ()), here[name])):
             _check(f"{name}[{number}]", one, other, where)
     for name in SETTINGS:
         if None not in (theirs.get(name), here[name]):

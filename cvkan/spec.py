@@ -12,21 +12,25 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Spec:
-    """What a model must know about the data, before any of it is downloaded.
+    """What a model must know about the data.
 
     Attributes:
         input_shape: shape of one sample's ``x``, without the batch dimension.
         target: kind of target, matched against the task: ``"classes"`` (``y`` (B,) int64), ``"token_mask"``
             (``y`` (B, N), 1 = the token is wanted), ``"modulation_snr"`` (``y`` (B, 2) int64, indices into
-            ``class_names`` and ``snr_db``) or ``"vectors"`` (``y`` (B, N) int64, ids of the vectors in ``x``, which
-            are to be given back out of a small code).
+            ``class_names`` and ``snr_db``), ``"vectors"`` (``y`` (B, N) int64, ids of the vectors in ``x``, which
+            are to be given back out of a small code) or ``"forecast"`` (``y`` (B, H, C), what follows the window ``x``
+            (B, L, C); a network sees one channel at a time, so that ``input_shape`` is (L,)).
         n_outputs: number of logits a sample (``classes``; ``modulation_snr``: of the modulations, then of the SNRs) or
-            a token (``token_mask``), or numbers of a vector (``vectors``).
+            a token (``token_mask``), numbers of a vector (``vectors``), or of a channel's forecast (``forecast``: H
+            steps, of each as many numbers as there are ``quantiles``, at least one).
         class_names: one name a class, in label order; empty where there are no classes.
         is_complex: ``x`` is a complex tensor.
         sample_rate_hz: sampling rate of a waveform, else None.
         snr_db: levels of the signal-to-noise ratio in dB, ascending; empty where the data has none.
-        vocabulary_size: how many ids there are where ``x`` holds ids of words, 0 to ``vocabulary_size`` - 1, else None.
+        vocabulary: the word of each id where ``x`` holds ids of words; id 0 is padding.
+        channels: names of the columns of a series.
+        quantiles: levels that a forecast gives, ascending, between 0 and 1; empty for one number, the mean.
     """
 
     input_shape: tuple[int, ...]
@@ -36,7 +40,9 @@ class Spec:
     is_complex: bool = False
     sample_rate_hz: int | None = None
     snr_db: tuple[float, ...] = ()
-    vocabulary_size: int | None = None
+    vocabulary: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    quantiles: tuple[float, ...] = ()
 
     @property
     def per_token(self) -> bool | None:

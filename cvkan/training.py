@@ -48,14 +48,14 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     check_values(cfg)
     resumed = check_resumable(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    # Missing or faulty data is found here, before there is a run to speak of.
     data = build.build_data(cfg)
+    data.prepare_data()
+    data.setup()
     task = build.build_task(cfg, data)
     if resumed is not None:
         check_weights(resumed["state_dict"], task, cfg.ckpt)
         check_data(resumed, data, task, cfg.ckpt)
-    # Missing or faulty data is found here, before there is a run to speak of.
-    data.prepare_data()
-    data.setup()
     run = RunDirectory(cfg.output_dir)
     check_unused(run, cfg.ckpt)
     config = repeatable(cfg)
@@ -93,6 +93,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     )
     try:
         with stop.listening():
+            if cfg.ckpt is None:
+                task.before_fit(data)
             fit(trainer, task, data, cfg.ckpt)
             # Without a best one, the monitored metric was never a number.
             tested_ckpt = run.best if run.best.exists() else run.last

@@ -48,6 +48,7 @@ SUPPLIED = {
     "position": {"d_complex", "grid"},
     "psi": {"d_complex"},
     "scheduler": {"optimizer", "total_steps"},
+    "skip": {"spec"},
     "task": {"spec", "model", "loss", "optimizer", "scheduler", "augment", "regularizers"},
 }
 # Groups that one domain alone has.

@@ -57,7 +57,7 @@ SPECS = {
     "identity": Spec((N, D), "classes", 2, is_complex=True),
     "linear": Spec((N, LETTERS["f"]), "classes", 2),
     "rfft_patch": Spec((96, LETTERS["c"]), "classes", 2),
-    "token": Spec((N,), "classes", 2, vocabulary_size=LETTERS["w"]),
+    "token": Spec((N,), "classes", 2, vocabulary=("word",) * LETTERS["w"]),
     "iq": Spec((1024,), "classes", 2, is_complex=True),
     "constellation": Spec((1024,), "classes", 2, is_complex=True),
 }

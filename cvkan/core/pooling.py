@@ -1,4 +1,4 @@
-"""From tokens to one vector a sample: readout of real features, then a weighted mean over tokens or the loudest one.
+"""From tokens to one vector a sample: readout of real features, then a weighted mean over tokens, the loudest or all.
 
 The readout comes first, so that magnitudes are averaged as magnitudes: averaging complex tokens of unrelated
 phases cancels them (spoken digits by a linear probe: 79.0 % from |mean z|, 88.0 % from mean |z|). Every pooling
@@ -8,6 +8,8 @@ Legend: B batch, N tokens, D complex channels, H heads.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +66,10 @@ class Pooling(nn.Module):
     def weights(self, z: Planes, mask: Tensor | None = None) -> Tensor:
         """Weights (B, N, H) of the tokens (B, N, D), 1 in sum over the valid tokens."""
         raise NotImplementedError
+
+    def n_features(self, n_features: int, grid: tuple[int, ...]) -> int:
+        """Numbers that come out for tokens of ``n_features`` each, laid out as ``grid``."""
+        return n_features
 
     def forward(self, z: Planes, features: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Pool feature planes.
@@ -138,6 +144,21 @@ class MaxPooling(Pooling):
             r2 = r2.masked_fill(~mask.bool().unsqueeze(-1), -1.0)  # below the floor of a silent valid token
         loudest = r2.argmax(dim=1, keepdim=True)  # (B, 1, D)
         return torch.cat([x.gather(1, loudest).squeeze(1) for x in masked_features(features, mask)], dim=-1)
+
+
+class FlattenPooling(Pooling):
+    """All tokens one after another: what follows knows where a token stood. Heads play no part.
+
+    Source: Nie et al., "A time series is worth 64 words", 2023, the flatten head.
+    """
+
+    def n_features(self, n_features: int, grid: tuple[int, ...]) -> int:
+        """N times those of a token."""
+        return math.prod(grid) * n_features
+
+    def forward(self, z: Planes, features: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Feature planes, each (B, N, D), as (B, N F); those of padded tokens are 0."""
+        return torch.cat(masked_features(features, mask), dim=-1).flatten(1)
 
 
 class NoPooling(Pooling):

@@ -78,9 +78,9 @@ class Loading(TypedDict):
 class DataModule(pl.LightningDataModule):
     """Base of every data source.
 
-    A subclass sets ``self.spec`` in its constructor (from its arguments and, for a user's folder, an index of
-    file names; never from a download) and fills ``self.splits`` with ``train``, ``val`` and ``test`` in
-    :meth:`load_splits`. Statistics for normalisation come from the training part only.
+    A subclass fills ``self.splits`` with ``train``, ``val`` and ``test`` in :meth:`load_splits`, and has set
+    ``self.spec`` by then: in its constructor where its arguments tell, else from the training part. Statistics for
+    normalisation and vocabularies come from the training part only.
 
     Args:
         batch_size, num_workers, seed, limit_train, augment: see :class:`Loading`.
@@ -146,19 +146,21 @@ class DataModule(pl.LightningDataModule):
         return digest.hexdigest()
 
     def facts(self, drawing: dict[str, Any] | None) -> dict[str, Any]:
-        """What a network is told and asked, in plain containers; known before the data is loaded.
+        """What a network is told and asked, in plain containers; known when the data is loaded.
 
         Args:
             drawing: settings of the images that the network draws of the samples; None where it draws none.
 
         Returns:
-            ``class_names`` and ``snr_db``, lists in the order of the labels; ``snr_definition``, the meaning of the
-            SNR; ``image``, the settings of the images that the network sees; ``vectors``, where those of words come
-            from. The last three are None where there is no such thing or nobody has said.
+            ``class_names`` and ``snr_db``, lists in the order of the labels; ``vocabulary``, words in the order of
+            their ids; ``snr_definition``, the meaning of the SNR; ``image``, the settings of the images that the
+            network sees; ``vectors``, where those of words come from. The last three are None where there is no such
+            thing or nobody has said.
         """
         return {
             "class_names": list(self.spec.class_names),
             "snr_db": list(self.spec.snr_db),
+            "vocabulary": list(self.spec.vocabulary),
             "snr_definition": None,
             "image": drawing,
             "vectors": None,

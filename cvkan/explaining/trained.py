@@ -93,11 +93,11 @@ def load(cfg: DictConfig) -> Trained:
     """
     checkpoint = read_checkpoint(cfg.ckpt)
     data = build.build_data(cfg)
+    data.prepare_data()
+    data.setup()
     model = build.build_model(cfg, data.spec)
     check_data(checkpoint, data, model, cfg.ckpt)
     load_weights(model, checkpoint["state_dict"], cfg.ckpt)
-    data.prepare_data()
-    data.setup()
     device = compute_device(cfg)
     model.to(device).eval()
     return Trained(model, taken_renderer(model), data, device, Path(cfg.ckpt))

@@ -17,6 +17,7 @@ from cvkan.core.pooling import Pooling, Readout
 from cvkan.core.position import Position
 from cvkan.models.embedding import Embedding
 from cvkan.models.heads import LinearHead
+from cvkan.models.skip import NoSkip, Skip
 from cvkan.spec import Spec
 
 
@@ -35,6 +36,7 @@ class CVKAN(nn.Module):
         readout: real features of a token.
         dropout: probability of dropping a feature before the head.
         head: constructor of what makes logits of features, ``head(n_features, spec)``.
+        skip: constructor of what adds a simple model of the sample to them, ``skip(spec)``.
 
     Raises:
         ValueError: sizes that do not fit, or a pooling that does not fit the target.
@@ -54,6 +56,7 @@ class CVKAN(nn.Module):
         readout: Readout,
         dropout: float,
         head: Callable[..., nn.Module] = LinearHead,
+        skip: Callable[..., Skip] = NoSkip,
     ) -> None:
         super().__init__()
         if d_complex < 1:
@@ -71,7 +74,9 @@ class CVKAN(nn.Module):
                 f"{'none' if spec.per_token else 'mean, magnitude, attention or max'}"
             )
         self.dropout = nn.Dropout(dropout)
-        self.head = head(n_features=self.readout.n_features(d_complex), spec=spec)
+        n_features = self.pooling.n_features(self.readout.n_features(d_complex), self.embedding.grid)
+        self.head = head(n_features=n_features, spec=spec)
+        self.skip = skip(spec=spec)
         ranks = spec.per_token and spec.n_outputs == 1 and self.readout.with_magnitude
         if ranks and isinstance(self.head, LinearHead):
             self.head.rank_by_magnitude(d_complex)
@@ -83,11 +88,11 @@ class CVKAN(nn.Module):
 
         With ``return_tokens`` also the planes (B, N, D) that were read out, and the mask of the tokens.
         """
-        z, mask = self.tokens(x, mask)
-        z = self.scale(self.backbone(z, mask), mask)
-        features = self.pooling(z, self.readout(z), mask)  # (B, F) or (B, N, F)
-        logits = self.head(self.dropout(features))
-        return (logits, z, mask) if return_tokens else logits
+        z, valid = self.tokens(x, mask)
+        z = self.scale(self.backbone(z, valid), valid)
+        features = self.pooling(z, self.readout(z), valid)  # (B, F) or (B, N, F)
+        logits = self.skip(self.head(self.dropout(features)), x, mask)
+        return (logits, z, valid) if return_tokens else logits
 
     def tokens(self, x: Tensor, mask: Tensor | None = None) -> tuple[Planes, Tensor | None]:
         """Planes (B, N, D) as they enter the first layer, and the mask of the tokens (B, N)."""

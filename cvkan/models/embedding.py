@@ -93,7 +93,7 @@ class TokenEmbedding(Embedding):
     """One learned complex vector a word of the vocabulary.
 
     Args:
-        spec: samples of shape (N,), integer ids, with ``vocabulary_size``.
+        spec: samples of shape (N,), integer ids, with a ``vocabulary``.
         d_complex: channels D.
         dropout: probability of dropping a complex number of a token.
 
@@ -103,14 +103,14 @@ class TokenEmbedding(Embedding):
 
     def __init__(self, spec: Spec, d_complex: int, dropout: float) -> None:
         super().__init__()
-        if spec.vocabulary_size is None or len(spec.input_shape) != 1:
+        if not spec.vocabulary or len(spec.input_shape) != 1:
             raise ValueError(
                 f"embedding=token needs ids of words (n_tokens,) and a vocabulary, got samples of shape "
                 f"{spec.input_shape}; choose the embedding that fits the data"
             )
         self.grid = (spec.input_shape[0],)
         self.d_complex, self.dropout = d_complex, dropout
-        self.table = nn.Embedding(spec.vocabulary_size, 2 * d_complex)
+        self.table = nn.Embedding(len(spec.vocabulary), 2 * d_complex)
         nn.init.normal_(self.table.weight, std=math.sqrt(0.5))  # two planes: the rms of |z| starts at 1
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:

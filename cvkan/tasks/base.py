@@ -117,6 +117,9 @@ class Task(pl.LightningModule):
                     f"{self.spec.target!r}; set regularizer=none"
                 )
 
+    def before_fit(self, data: pl.LightningDataModule) -> None:
+        """Look at the data, which are loaded, before the first step of a fresh run; a resumed one goes on without."""
+
     def compare(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scalar loss of what the model gives for a batch, and the logits as :meth:`update_metrics` takes them."""
         raise NotImplementedError

@@ -115,7 +115,7 @@ def test_padding_of_linear_tokens_may_hold_anything() -> None:
 
 def test_token_embedding_looks_words_up_and_drops_whole_complex_numbers() -> None:
     torch.manual_seed(0)
-    embedding = TokenEmbedding(Spec((6,), "classes", 2, vocabulary_size=50), 32, dropout=0.5)
+    embedding = TokenEmbedding(Spec((6,), "classes", 2, vocabulary=tuple(map(str, range(50)))), 32, dropout=0.5)
     x = torch.randint(50, (3, 6))
     re, im = embedding.eval()(x)[0]
     torch.testing.assert_close(torch.cat([re, im], dim=-1), embedding.table.weight[x], rtol=0, atol=0)
