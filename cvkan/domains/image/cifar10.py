@@ -54,10 +54,10 @@ class CIFAR10(ImageData):
         self.spec = Spec(input_shape=(3, 32, 32), target="classes", n_outputs=10, class_names=CLASS_NAMES)
 
     def prepare_data(self) -> None:
-        """Download once, in one process."""
+        """Download once, in one process, if that is asked for."""
         # Files that are there are verified as they are read: hashing them here too would cost the same again.
-        if self.download and not self._is_complete():
-            self._read(train=True, download=True)
+        if not self._is_complete():
+            self._read(train=True, download=self.download)
 
     def load_splits(self) -> dict[str, Dataset[Batch]]:
         x, y = self._read(train=True)
