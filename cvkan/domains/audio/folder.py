@@ -19,8 +19,9 @@ from torch.utils.data import Dataset
 
 from cvkan.domains.audio.base import AudioData
 from cvkan.domains.audio.files import Header, fit_clip, read_header, read_mono
-from cvkan.domains.audio.index import Clip, draw_splits, hold_out, read_index, scan_folder, sort_labels
+from cvkan.domains.audio.index import Clip, draw_splits, hold_out, read_index, scan_folder
 from cvkan.domains.datamodule import SPLITS, Loading, TensorSplit
+from cvkan.domains.labels import sort_labels
 from cvkan.errors import UserError
 from cvkan.spec import Batch, Spec
 

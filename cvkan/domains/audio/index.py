@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -164,12 +163,6 @@ def draw_splits(clips: list[Clip], fractions: dict[str, float], seed: int) -> li
             split = "val" if place < n_val else "test" if place < n_val + n_test else "train"
             result[position] = replace(clips[position], split=split)
     return result
-
-
-def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Distinct labels in order; by value where all are whole numbers, so that 10 follows 9."""
-    names = set(labels)
-    return tuple(sorted(names, key=lambda s: (int(s), s) if all(n.isdecimal() for n in names) else (0, s)))
 
 
 def _container(root: Path) -> Path | None:

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import Dataset
 
 from cvkan.domains.datamodule import Loading, TensorSplit
-from cvkan.domains.image.base import ImageData, stratified_split
+from cvkan.domains.image.base import ImageData
+from cvkan.domains.labels import stratified_split
 from cvkan.spec import Batch, Spec
 
 FRACTIONS = {"train": 0.6, "val": 0.2, "test": 0.2}

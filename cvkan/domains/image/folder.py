@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cvkan.domains.datamodule import Loading, refuse_split_names
-from cvkan.domains.image.base import ImageData, check_fraction, stratified_split
+from cvkan.domains.image.base import ImageData
 from cvkan.domains.image.files import MODES, SUFFIXES, ImageFiles, image_files, subfolders
+from cvkan.domains.labels import check_fraction, stratified_split
 from cvkan.errors import DataUnavailableError, UserError
 from cvkan.spec import Batch, Spec
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cvkan.domains.datamodule import Loading, TensorSplit
-from cvkan.domains.image.base import ImageData, check_fraction, stratified_split
+from cvkan.domains.image.base import ImageData
 from cvkan.domains.image.npz_file import NpzImages
+from cvkan.domains.labels import check_fraction, stratified_split
 from cvkan.errors import UserError
 from cvkan.spec import Batch, Spec
 

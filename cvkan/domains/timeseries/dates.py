@@ -1,0 +1,102 @@
+"""Dates of the rows of a table: reading them, and refusing rows that do not follow each other evenly.
+
+Legend: T rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from cvkan.errors import UserError
+
+
+def read_date(text: str, date_format: str | None) -> datetime:
+    """One date, without a zone; one that states its offset from UTC becomes UTC.
+
+    Args:
+        text: as it stands in the file.
+        date_format: as of :meth:`datetime.datetime.strptime`; None for ISO 8601, such as ``2016-07-01 00:00:00``.
+
+    Raises:
+        ValueError: it is no such date.
+    """
+    date = datetime.fromisoformat(text.strip()) if date_format is None else datetime.strptime(text.strip(), date_format)
+    return date if date.tzinfo is None else date.astimezone(UTC).replace(tzinfo=None)
+
+
+def parse_dates(
+    cells: Sequence[str], lines: Sequence[int], path: Path, column: str, date_format: str | None
+) -> np.ndarray:
+    """The dates of all rows, (T,) datetime64[us].
+
+    Args:
+        cells: one a row.
+        lines: their lines in the file, for messages.
+        path: the file, for messages.
+        column: name of the column, for messages.
+        date_format: see :func:`read_date`.
+
+    Raises:
+        UserError: a cell is no date.
+    """
+    dates = np.empty(len(cells), dtype="datetime64[us]")
+    for row, cell in enumerate(cells):
+        try:
+            dates[row] = read_date(cell, date_format)
+        except ValueError:
+            raise UserError(
+                f"{cell!r} is no date {'such as 2016-07-01 00:00:00' if date_format is None else date_format}",
+                f"{path}, line {lines[row]}, column {column}",
+                "Correct the cell, or set data.date_format, such as '%d.%m.%Y %H:%M'.",
+            ) from None
+    return dates
+
+
+def check_order(dates: np.ndarray, lines: Sequence[int], path: Path, column: str, allow_gaps: bool) -> None:
+    """Refuse dates that do not rise from row to row, or do so by unequal steps.
+
+    Args:
+        dates: (T,) datetime64.
+        lines: line of each row in the file, for messages.
+        path: the file, for messages.
+        column: name of the column, for messages.
+        allow_gaps: admit unequal steps.
+
+    Raises:
+        UserError: a date stands twice, is earlier than the one before, or a step differs from the most common one.
+    """
+    steps = np.diff(dates)
+    if not len(steps):
+        return
+
+    def place(row: int) -> str:
+        return f"{path}, line {lines[row]}, column {column}"
+
+    falls = steps <= np.timedelta64(0)
+    if falls.any():
+        row = int(falls.argmax()) + 1
+        if dates[row] == dates[row - 1]:
+            raise UserError(f"the date {_shown(dates[row])} stands twice", place(row), "Keep one row a date.")
+        raise UserError(
+            f"the dates are not in order: {_shown(dates[row])} follows {_shown(dates[row - 1])}",
+            place(row),
+            "Sort the rows by date.",
+        )
+    kinds, counts = np.unique(steps, return_counts=True)
+    usual = kinds[counts.argmax()]
+    if len(kinds) > 1 and not allow_gaps:
+        row = int((steps != usual).argmax()) + 1
+        raise UserError(
+            f"{_shown(dates[row])} follows {_shown(dates[row - 1])}, but most rows are {usual.item()} apart",
+            place(row),
+            "Fill in the missing rows, or set data.allow_gaps=true to take all rows as equally far apart.",
+        )
+
+
+def _shown(date: np.datetime64) -> str:
+    """``2016-07-01 00:00:00``."""
+    return str(date.item())

@@ -1,0 +1,107 @@
+"""``data=csv``: the user's own table, and how a series of any length is cut into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+
+from cvkan.domains.timeseries.base import TimeSeries, Windowing
+from cvkan.domains.timeseries.dates import read_date
+from cvkan.domains.timeseries.table import Series, read_table
+from cvkan.errors import DataUnavailableError, UserError
+
+
+def check_fractions(val: float, test: float) -> None:
+    """Refuse shares of the rows that leave none for training, or a part empty.
+
+    Raises:
+        UserError: they do.
+    """
+    if not (val > 0 and test > 0 and val + test < 1):
+        raise UserError(
+            f"the validation and test part must be shares that leave rows for training, got {val} and {test}",
+            "data.val_fraction, data.test_fraction",
+            "Set 0.1 and 0.2, for example.",
+        )
+
+
+def rows_by_fraction(n_rows: int, val: float, test: float) -> tuple[int, int, int]:
+    """Rows of train, val and test: shares rounded down, the rest is for training."""
+    n_val, n_test = int(n_rows * val), int(n_rows * test)
+    return n_rows - n_val - n_test, n_val, n_test
+
+
+class CsvSeries(TimeSeries):
+    """A CSV file with a header, a column of dates and any number of columns of numbers.
+
+    Args:
+        path: the file.
+        date_column: name of the column of dates.
+        date_format: as of :meth:`datetime.datetime.strptime`; None for ISO 8601.
+        columns: series to use; None for all that hold numbers.
+        allow_gaps: take rows as equally far apart, whatever their dates (months, working days).
+        val_fraction: share of the rows for validation.
+        test_fraction: share of the rows for the test, the last ones.
+        val_from: date (ISO 8601) of the first validation row, in the place of ``val_fraction``; with ``test_from``.
+        test_from: date of the first test row, in the place of ``test_fraction``.
+        windowing: see :class:`~cvkan.domains.timeseries.base.Windowing`.
+
+    Raises:
+        UserError: an argument is out of range, or the table is at fault; the line and column are named.
+        DataUnavailableError: there is no such file.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        date_column: str,
+        date_format: str | None,
+        columns: Sequence[str] | None,
+        allow_gaps: bool,
+        val_fraction: float,
+        test_fraction: float,
+        val_from: str | None,
+        test_from: str | None,
+        **windowing: Unpack[Windowing],
+    ) -> None:
+        super().__init__(**windowing)
+        check_fractions(val_fraction, test_fraction)
+        self.path = Path(path).expanduser()
+        self.date_column, self.date_format = date_column, date_format
+        self.columns, self.allow_gaps = columns, allow_gaps
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.parts_from = _first_dates(val_from, test_from)
+
+    def prepare_data(self) -> None:
+        """Look whether the file is there."""
+        if not self.path.exists():
+            raise DataUnavailableError("there is no such table", self.path, "Correct data.path.")
+
+    def read_series(self) -> Series:
+        return read_table(self.path, self.date_column, self.date_format, self.columns, self.allow_gaps)
+
+    def part_rows(self, dates: np.ndarray) -> tuple[int, int, int]:
+        if self.parts_from is None:
+            return rows_by_fraction(len(dates), self.val_fraction, self.test_fraction)
+        n_train, n_before_test = (int(row) for row in np.searchsorted(dates, self.parts_from))
+        return n_train, n_before_test - n_train, len(dates) - n_before_test
+
+
+def _first_dates(val_from: str | None, test_from: str | None) -> np.ndarray | None:
+    """First dates of the validation and the test part, (2,) datetime64[us]; None if neither is given."""
+    where = "data.val_from, data.test_from"
+    if val_from is None and test_from is None:
+        return None
+    if val_from is None or test_from is None:
+        raise UserError("only one of the two dates is given", where, "Set both, or none to split by fractions.")
+    try:
+        dates = np.array([read_date(text, None) for text in (val_from, test_from)], dtype="datetime64[us]")
+    except ValueError:
+        raise UserError(f"no date: {val_from}, {test_from}", where, "Write 2017-07-01, for example.") from None
+    if dates[0] >= dates[1]:
+        raise UserError(f"validation from {val_from} is not before test from {test_from}", where, "Swap them.")
+    return dates
