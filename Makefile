@@ -1,6 +1,7 @@
 # Two commands on a fresh machine with Python >= 3.11: `make train` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
+BUDGET ?= smoke
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --compile-bytecode
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
@@ -39,12 +40,13 @@ lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## measure speed; writes benchmark/
-	$(BIN)/cvkan-bench suite=core
+bench: $(INSTALLED) ## train every domain and compare with benchmark/reference.json: make bench BUDGET=smoke|cpu|gpu
+	$(BIN)/cvkan-bench suite=overnight budget=$(BUDGET)
 
 finding: $(INSTALLED) ## add a finding to the research log: make finding ARGS="--help"
 	@$(BIN)/python scripts/log_finding.py $(ARGS)
 
 clean: ## remove the environment and everything generated but runs
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmark
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find benchmark -mindepth 1 ! -name reference.json -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,6 +17,8 @@ HELP = """cvkan-bench: measure cvkan against other ways to do the same; writes b
   cvkan-bench suite=core budget=cpu     the same at larger sizes
   cvkan-bench suite=data                radio frames and constellation images against other ways to make them
   cvkan-bench suite=poetry              a recurrent decoder with teacher forcing against one call a step
+  cvkan-bench suite=overnight           whole trainings of every domain, compared with benchmark/reference.json
+  cvkan-bench suite=overnight budget=cpu suite.root=DIR         an evening, with the data sets in DIR
   cvkan-bench suite=startup             how long until the help text, and until the first training step
 """
 
