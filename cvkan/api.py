@@ -34,7 +34,7 @@ def poetry_autoencoder(
     poems: str | Path,
     *,
     vectors: str | Path | None = None,
-    preset: str = "small",
+    preset: str | None = None,
     model: str | None = None,
     code: str = "sequence",
     memory: str | None = None,
@@ -46,21 +46,21 @@ def poetry_autoencoder(
 ) -> PoetryAutoencoder:
     """Train an autoencoder of poems, test it on poems held out, and return it.
 
-    It is ``cvkan-train domain=poetry data=poems_file data.path=POEMS experiment=poetry_PRESET``, with the same run
-    directory, for any program or notebook: nothing of the process is changed for good.
+    It is ``cvkan-train domain=poetry data=poems_file data.path=POEMS``, with ``experiment=poetry_PRESET`` if a preset
+    is given, and with the same run directory, for any program or notebook: nothing of the process is changed for good.
 
     Args:
         poems: file of poems: a JSON list, JSON lines, CSV or text.
         vectors: file of word vectors: text as GloVe has it, or npz; None makes vectors from the poems.
-        preset: size of the network: ``tiny``, ``small``, ``medium``, ``large``, ``xlarge``; ``cvkan``; or any other
-            ``experiment=poetry_…``.
-        model: ``recurrent``, or ``cvkan`` for a complex-valued encoder and decoder. None leaves it to the preset, which
-            is recurrent but for ``cvkan``, with a training of its own.
+        preset: a recurrent network by its size, ``tiny``, ``small``, ``medium``, ``large``, ``xlarge``, or any other
+            ``experiment=poetry_…``. None is the network of the command, a complex-valued encoder and decoder.
+        model: ``recurrent`` (LSTM) or ``cvkan`` (complex-valued), each with the training that suits it. None leaves it
+            to the preset. ``cvkan`` with the preset of a size has about as many parameters as the recurrent network.
         code: ``sequence``, one code for a chunk of 50 tokens; ``token``, one a token.
         memory: ``none``; ``attention`` shows the decoder all states of the encoder, and is no compressor. None leaves
             it to the preset.
         d_latent: numbers of a code; None leaves them to the preset.
-        max_epochs: None for the domain's 30.
+        max_epochs: None for the model's own: 60, or 30 if it is recurrent.
         seed: of all that is random.
         output_dir: the run directory; None for ``outputs/poetry/<time>``.
         overrides: any other choices, as typed for ``cvkan-train``: ``["optimizer.lr=1e-3", "data.batch_size=64"]``.
@@ -70,7 +70,8 @@ def poetry_autoencoder(
         DivergedError: a loss or gradient was not finite.
         KeyboardInterrupt: it was interrupted; the message is the command that goes on.
     """
-    check_choice("preset", preset, presets())
+    if preset is not None:
+        check_choice("preset", preset, presets())
     if model is not None:
         check_choice("model", model, MODELS)
     check_choice("code", code, CODES)
@@ -94,7 +95,8 @@ def poetry_autoencoder(
         "seed": seed,
         "output_dir": fresh_run_directory("poetry") if output_dir is None else checked_path("output_dir", output_dir),
     }
-    groups = {"domain": "poetry", "data": "poems_file", "experiment": PRESET + preset, "model": model}
+    experiment = None if preset is None else PRESET + preset
+    groups = {"domain": "poetry", "data": "poems_file", "experiment": experiment, "model": model}
     groups |= {"code": code, "memory": memory}
     typed = [f"{name}={choice}" for name, choice in groups.items() if choice is not None]
     typed += [f"{key}={_quoted(value)}" for key, value in given.items() if value is not None]

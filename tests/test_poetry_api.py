@@ -307,6 +307,28 @@ def test_held_out_poems_from_a_file_have_the_figures_of_the_run(model: PoetryAut
 
 
 @pytest.mark.slow
+def test_poems_of_the_training_are_named_and_left_out(
+    model: PoetryAutoencoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = split_poems(POEMS)
+    trained, others = ([poem for poem, part in zip(POEMS, parts, strict=True) if (part == "train") == is_trained]
+                       for is_trained in (True, False))  # fmt: skip
+    copies = [{"text": trained[0].upper() + "!", "title": "Mine"}, *trained[1:5]]
+    (tmp_path / "mixed.json").write_text(json.dumps([others[0], *copies, *others[1:]]))
+    (tmp_path / "others.json").write_text(json.dumps(others))
+    (tmp_path / "trained.json").write_text(json.dumps(trained))
+    expected = model.evaluate(tmp_path / "others.json")
+    assert expected["data/training_poems"] == 0
+    assert not caplog.records
+    assert model.evaluate(tmp_path / "mixed.json") == {**expected, "data/training_poems": 5}
+    (record,) = caplog.records
+    left_out = f"Left out 5 of {len(others) + 5} poems, which training had: 'Mine', poem 2, poem 3, …"
+    assert record.getMessage() == left_out
+    with pytest.raises(UserError, match=f"trained on every one of the {len(trained)} poems"):
+        model.evaluate(tmp_path / "trained.json")
+
+
+@pytest.mark.slow
 def test_poems_of_other_words_are_harder(model: PoetryAutoencoder, tmp_path: Path) -> None:
     (tmp_path / "others.txt").write_text("Seven quiet herons, seven.\n\nNo one knows the sky.")
     found = model.evaluate(tmp_path / "others.txt")
@@ -339,7 +361,7 @@ def test_a_saved_autoencoder_is_the_same_anywhere_and_needs_nothing_else(
         assert loaded.generate(seed=4) == model.generate(seed=4)
         assert loaded.evaluate() == model.evaluate()
         assert repr(loaded) == repr(model)
-        Path("other.json").write_text(json.dumps(POEMS[:4]))
+        Path("other.json").write_text(json.dumps(POEMS))
         assert loaded.evaluate("other.json") == model.evaluate("other.json")
     finally:
         for file in moved:
@@ -441,7 +463,7 @@ def test_attention_memory_is_no_compressor_and_says_so(
 
 @pytest.mark.slow
 def test_complex_networks_are_trained_by_one_line_too(train: Callable[..., PoetryAutoencoder]) -> None:
-    model = train("complex", *LEARNS, "model.d_complex=32", model="cvkan", max_epochs=10)
+    model = train("complex", "model.d_complex=32", preset=None, max_epochs=10)
     assert type(model.network.encoder).__name__ == "CVKAN"
     assert len({model.reconstruct(poem) for poem in POEMS}) > 5
     assert right_words(model) > best_constant()
@@ -459,6 +481,8 @@ def test_complex_networks_are_trained_by_one_line_too(train: Callable[..., Poetr
         ({"code": "word"}, "code='word' is not known"),
         ({"memory": "all"}, "memory='all' is not known"),
         ({"model": "cvkan", "memory": "attention"}, "memory='attention' looks at states"),
+        ({"preset": None, "memory": "attention"}, "AttentionMemory is for a decoder that takes .*Set model=recurrent"),
+        ({"preset": "cvkan"}, "preset='cvkan' is not known"),
         ({"d_latent": 0}, "d_latent must be an integer"),
         ({"max_epochs": 1.5}, "max_epochs must be an integer"),
         ({"seed": 2**40}, "seed must be an integer, from 0"),

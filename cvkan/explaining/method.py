@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from cvkan import build
 from cvkan.atomic import atomic_file
+from cvkan.domains.datamodule import DataModule
 from cvkan.errors import UserError
 from cvkan.explaining import trained
 from cvkan.explaining.trained import Trained
@@ -41,6 +42,13 @@ class Explanation:
 class Method(Protocol):
     """A way to tell what a network's decisions rest on; its options are arguments of its constructor."""
 
+    def check(self, data: DataModule, where: str) -> None:
+        """Look at the data, which are not loaded, before the network of the checkpoint ``where`` is made.
+
+        Raises:
+            UserError: the method is for other kinds of target.
+        """
+
     def explain(self, trained: Trained) -> Explanation:
         """Ask the network.
 
@@ -62,7 +70,7 @@ def explain(cfg: DictConfig, name: str) -> None:
     from rich.console import Console
 
     method = build.build_method(cfg)  # wrong options are found before anything is loaded
-    subject = trained.load(cfg)
+    subject = trained.load(cfg, method.check)
     with torch.inference_mode():
         found = method.explain(subject)
     folder = Path(cfg.output).expanduser() / "explain"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from cvkan.analysis.perturbation import (
     removed_counts,
     removed_shares,
 )
+from cvkan.domains.datamodule import DataModule
 from cvkan.domains.radio.base import RadioData
 from cvkan.errors import UserError
 from cvkan.explaining.blackout import BlackoutWriter
@@ -86,16 +87,16 @@ class PerturbationImpact:
             raise ValueError(f"limit is {limit}; set 1 frame or more, or null")
         self.levels, self.seed, self.limit, self.write_png = tuple(levels), seed, limit, write_png
 
+    def check(self, data: DataModule, where: str) -> None:
+        kind = data.spec.target
+        if not isinstance(data, RadioData):
+            what = f"method=pis scores networks for modulation and SNR, the data has targets of kind {kind!r}"
+            raise UserError(what, where, "Give a checkpoint of a run with domain=radio.")
+
     def explain(self, trained: Trained) -> Explanation:
         from cvkan import plots_radio
 
-        data = trained.data
-        if not isinstance(data, RadioData):
-            raise UserError(
-                f"method=pis scores networks for modulation and SNR, the data has targets of kind {data.spec.target!r}",
-                trained.checkpoint,
-                "Give a checkpoint of a run with domain=radio.",
-            )
+        data = cast(RadioData, trained.data)
         writer = None if self.write_png is None else BlackoutWriter(data, self.write_png, self.seed)
         measured = self.measure(trained, writer)
         clean = by_name(ANSWERS, measured.clean.double().mean(dim=0))

@@ -5,7 +5,7 @@ Legend: B batch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,12 @@ def run_sections(ckpt: str, chosen: Collection[str], trusted: Any) -> dict[str, 
     return sections
 
 
-def load(cfg: DictConfig) -> Trained:
+def load(cfg: DictConfig, check: Callable[[DataModule, str], None]) -> Trained:
     """Model and data of ``cfg``, with the weights of the checkpoint ``cfg.ckpt``.
+
+    Args:
+        cfg: the composed config of ``conf/explain.yaml``.
+        check: looks at the data before they are loaded, and hears where the checkpoint is.
 
     Raises:
         UserError: the config or the data is at fault, the data has other classes, SNRs or images than the weights were
@@ -93,6 +97,7 @@ def load(cfg: DictConfig) -> Trained:
     """
     checkpoint = read_checkpoint(cfg.ckpt)
     data = build.build_data(cfg)
+    check(data, cfg.ckpt)
     data.prepare_data()
     data.setup()
     model = build.build_model(cfg, data.spec)

@@ -92,7 +92,9 @@ class Autoencoder(nn.Module):
                 f"the code has {self.head.d_latent} numbers, the decoder takes {decoder.d_latent}; set domain.d_latent"
             )
         if decoder.d_memory and "return_states" not in inspect.signature(encoder.forward).parameters:
-            raise ValueError(f"the decoder looks at states of the encoder, {name} has none; set memory=none")
+            raise ValueError(
+                f"the decoder looks at states of the encoder, {name} has none; set model=recurrent, or memory=none"
+            )
         if self.gives_code_a_token() != decoder.per_token:
             given, taken, fix = ("sequence", "token", "none") if decoder.per_token else ("token", "sequence", "mean")
             raise ValueError(

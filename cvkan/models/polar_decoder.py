@@ -6,6 +6,7 @@ Legend: B batch, N tokens, D complex channels, d numbers of a code, V numbers of
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from cvkan.core.polar import Planes
 from cvkan.core.pooling import Readout
 from cvkan.core.position import Position
 from cvkan.models.autoencoder import Code, Decoder
+from cvkan.models.memory import Memory, NoMemory
 from cvkan.models.recurrent import per_token
 from cvkan.spec import Spec
 
@@ -49,9 +51,10 @@ class PolarDecoder(Decoder):
         block: constructor of a block, see :class:`~cvkan.core.backbone.PolarBackbone`.
         readout: real features of a token.
         dropout: probability of dropping a complex number of a token before the blocks.
+        memory: constructor of what it may look at beside the code: nothing.
 
     Raises:
-        ValueError: a size is out of range.
+        ValueError: a size is out of range, or there is a memory.
     """
 
     def __init__(
@@ -67,8 +70,14 @@ class PolarDecoder(Decoder):
         block: Callable[..., Block],
         readout: Readout,
         dropout: float,
+        memory: partial[Memory],
     ) -> None:
         super().__init__(spec, d_latent, per_token(code))
+        if memory.func is not NoMemory:
+            raise ValueError(
+                f"{memory.func.__name__} is for a decoder that takes steps, {type(self).__name__} gives all tokens at "
+                "once; set model=recurrent, or memory=none"
+            )
         if d_latent % 2:
             raise ValueError(
                 f"a complex code has an even number of numbers, got d_latent={d_latent}; set domain.d_latent="

@@ -9,25 +9,64 @@ Legend: B batch, N tokens, D numbers of a vector.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from cvkan.models.autoencoder import Autoencoder
+from cvkan.models.autoencoder import Autoencoder, Decoder
 
 
 class TeacherForcing:
-    """Base of all schemes."""
+    """Base of all schemes.
+
+    Attributes:
+        tells: it tells a decoder the truth, which must be one that goes on from its own output.
+    """
+
+    tells = True
+
+    def check(self, decoder: Decoder, shares: Sequence[float]) -> None:
+        """Refuse a truth that nobody would be told.
+
+        Args:
+            decoder: that is trained.
+            shares: of the truth, in each phase of the curriculum.
+
+        Raises:
+            ValueError: the decoder takes none, or there are shares and nothing tells them.
+        """
+        if self.tells and not decoder.autoregressive:
+            raise ValueError(
+                f"{type(self).__name__} tells the truth to a decoder that goes on from its own output, "
+                f"{type(decoder).__name__} gives all tokens at once; set teacher_forcing=none, or model=recurrent"
+            )
+        if any(shares) and not self.tells:
+            zeros = ",".join("0" for _ in shares)
+            raise ValueError(
+                f"the curriculum has shares of teacher forcing, {list(shares)}, that teacher_forcing=none does not "
+                f"tell; set curriculum=none, or curriculum.teacher_forcing=[{zeros}] for its lengths alone"
+            )
 
     def run(self, autoencoder: Autoencoder, x: Tensor, mask: Tensor, ratio: float) -> Tensor:
         """Vectors (B, N, D) that training compares with x.
 
         Args:
-            autoencoder: with an autoregressive decoder.
+            autoencoder: with an autoregressive decoder, if the scheme tells it anything.
             x: (B, N, D).
             mask: (B, N), 1 = valid.
             ratio: probability that a step is told the truth, 0 to 1.
         """
         raise NotImplementedError
+
+
+class Untold(TeacherForcing):
+    """The code is all that a decoder is told: for one that gives all tokens at once, or trains as it is tested."""
+
+    tells = False
+
+    def run(self, autoencoder: Autoencoder, x: Tensor, mask: Tensor, ratio: float) -> Tensor:
+        return autoencoder(x, mask)
 
 
 class Segments(TeacherForcing):

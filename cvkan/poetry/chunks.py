@@ -94,8 +94,8 @@ def duplication(chunks: Sequence[Chunk], poems: Sequence[Sequence[str]]) -> floa
 def split_poems(texts: Sequence[str]) -> list[str]:
     """The part of each poem: ``train``, ``val`` or ``test``, 80 : 10 : 10 on average.
 
-    A poem's part follows from its own letters, by :func:`home_of`: it stays when poems are added, taken away or put in
-    another order, and texts that differ in punctuation, case or layout alone fall together. Of few poems none may
+    A poem's part follows from its own letters, by :func:`identity`: it stays when poems are added, taken away or put
+    in another order, and texts that differ in punctuation, case or layout alone fall together. Of few poems none may
     belong in a part. Such a part borrows the poem whose hash comes nearest to its borders from a part with two or
     more, until it has one of its own: the only case in which added poems move another.
 
@@ -105,8 +105,8 @@ def split_poems(texts: Sequence[str]) -> list[str]:
     Raises:
         UserError: there are fewer than three different poems.
     """
-    keys = [_letters(text) for text in texts]
-    place = {key: _hash(key) for key in keys}
+    keys = [identity(text) for text in texts]
+    place = {key: int(key[:12], 16) / 2**48 for key in keys}  # in [0, 1), evenly spread
     if len(place) < len(PARTS):
         raise UserError(
             f"{len(place)} different poems, fewer than the {len(PARTS)} parts {', '.join(PARTS)}",
@@ -123,21 +123,15 @@ def split_poems(texts: Sequence[str]) -> list[str]:
     return [part_of[key] for key in keys]
 
 
-def home_of(text: str) -> str:
-    """The part that a poem belongs in, whatever other poems there are."""
-    return _part(_hash(_letters(text)))
+def identity(text: str) -> str:
+    """The same for all copies of a poem, which may differ in layout, case or punctuation, and on every machine.
+
+    It is the SHA-256, in hexadecimal digits, of the letters and digits in one case; of a text without any, of the text.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    letters = "".join(filter(str.isalnum, folded)) or "".join(text.split())
+    return hashlib.sha256(letters.encode()).hexdigest()
 
 
 def _part(value: float) -> str:
     return next(part for part, (_, high) in PARTS.items() if value < high)
-
-
-def _hash(key: str) -> float:
-    """A number in [0, 1), evenly spread, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / 2**48
-
-
-def _letters(text: str) -> str:
-    """What two copies of one poem have in common: letters and digits in one case; of a text without any, the text."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(filter(str.isalnum, folded)) or "".join(text.split())

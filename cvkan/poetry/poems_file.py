@@ -7,7 +7,8 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ DELIMITERS = ",;\t|"
 JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
 CSV_SUFFIXES = {".csv", ".tsv"}
 SHAPES = "Give a list of texts, or of objects with a text each."
+STANZAS = "blank lines; if these part stanzas, put lines of --- between the poems"
 # What parts the poems of plain text; the first that is found in it.
 PARTINGS = {
     "marker lines": r"^[^\S\n]*(?:-{3,}|={3,}|\*{3,}|#{3,}|_{3,}|~{3,}|<\|endoftext\|>)[^\S\n]*$",
     "two or more blank lines": r"\n(?:[^\S\n]*\n){2,}",
-    "blank lines": r"\n(?:[^\S\n]*\n)+",
+    STANZAS: r"\n(?:[^\S\n]*\n)+",
 }
 
 log = logging.getLogger(__name__)
@@ -75,10 +77,10 @@ def read_poems(path: Path) -> list[Poem]:
     text = _read_text(path)
     if re.match(r"\s*[\[{]\s*[\[\]{}\"]", text) or path.suffix.lower() in JSON_SUFFIXES:
         records = _json_records(text, path)
-    elif delimiter := _delimiter(text, path):
-        records = _csv_records(text, delimiter, path)
     else:
-        records = _parted(text)
+        with _cells_of_any_length():
+            delimiter = _delimiter(text, path)
+            records = _csv_records(text, delimiter, path) if delimiter else _parted(text, path)
     if not records:
         raise UserError("the file holds no poem", path, "Add poems.")
     return [_poem(record, index, path) for index, record in enumerate(records)]
@@ -131,6 +133,16 @@ def _json_records(text: str, path: Path) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """Lift the csv module's limit, 131072 characters a cell, which is one for the whole process."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _delimiter(text: str, path: Path) -> str | None:
     """What parts the columns of a CSV, or None for plain text.
 
@@ -173,7 +185,7 @@ def _csv_records(text: str, delimiter: str, path: Path) -> list[dict[str, str]]:
     return records
 
 
-def _parted(text: str) -> list[str]:
+def _parted(text: str, path: Path) -> list[str]:
     """Poems of plain text; see :func:`read_poems`. A marker before the first or after the last poem parts nothing."""
     text = re.sub(r"\A\s*\n", "", text.rstrip())
     found = (name for name, parting in PARTINGS.items() if re.search(parting, text, re.MULTILINE))
@@ -183,7 +195,8 @@ def _parted(text: str) -> list[str]:
     pieces = re.split(PARTINGS[name], text, flags=re.MULTILINE)
     first, last = (int(not pieces[end].strip()) for end in (0, -1))
     pieces = pieces[first : len(pieces) - last]
-    log.info("plain text of %d poems, parted by %s", len(pieces), name)
+    tell = log.warning if name == STANZAS else log.info
+    tell("%s: plain text of %d poems, parted by %s", path, len(pieces), name)
     return pieces
 
 

@@ -6,6 +6,7 @@ Legend: n words of the file, D numbers a vector.
 from __future__ import annotations
 
 import logging
+import math
 import zipfile
 import zlib
 from collections import Counter
@@ -56,6 +57,14 @@ def read_vectors(path: Path, dimension: int, needed: Set[str]) -> WordVectors:
     return vectors
 
 
+def read_dimension(path: Path) -> int:
+    """How many numbers a vector of a file has; ``path`` and what is raised as for :func:`read_vectors`."""
+    if _is_npz(path):
+        return math.prod(_read_arrays(path)[1].shape[1:])
+    with path.open("rb") as file:
+        return _n_usual_numbers(list(islice(file, N_INSPECTED)), path)
+
+
 def read_first(path: Path, dimension: int, n: int) -> Tensor:
     """The vectors (n or fewer, D) that a file begins with: of frequent words, as such files are sorted by frequency.
 
@@ -97,8 +106,8 @@ def _read_npz(path: Path, dimension: int, needed: Set[str]) -> WordVectors:
     return WordVectors(tuple(rows), matrix[list(rows.values())], _median_norm(matrix), matrix.mean(dim=0))
 
 
-def _read_table(path: Path, dimension: int) -> tuple[list[str], Tensor]:
-    """All words of an npz file and their vectors (n, D)."""
+def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """All words (n,) of an npz file and their vectors (n, D), as they stand there."""
     try:
         with np.load(path, allow_pickle=False) as file:
             words, vectors = file["words"], file["vectors"]
@@ -110,7 +119,13 @@ def _read_table(path: Path, dimension: int) -> tuple[list[str], Tensor]:
         raise UserError(f"not a table of word vectors: {found}", path, NPZ_LAYOUT)
     if not len(words):
         raise UserError("the file holds no vectors", path, NPZ_LAYOUT)
-    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+    return words, vectors
+
+
+def _read_table(path: Path, dimension: int) -> tuple[list[str], Tensor]:
+    """All words of an npz file and their vectors (n, D), D being what was asked for."""
+    words, vectors = _read_arrays(path)
+    if vectors.shape[1:] != (dimension,):
         raise _other_dimension(str(vectors.shape[1:]).strip("(),"), dimension, path)
     with np.errstate(over="ignore"):  # a float64 out of range becomes infinite
         vectors = vectors.astype(np.float32, copy=False)
@@ -132,14 +147,19 @@ def _read_text(path: Path, dimension: int, needed: Set[str]) -> WordVectors:
 
 def _inspect(lines: list[bytes], size: int, dimension: int, path: Path) -> int:
     """About how many lines a text of ``size`` bytes has, if most of its first ``lines`` have D numbers."""
+    found = _n_usual_numbers(lines, path)
+    if found != dimension:
+        raise _other_dimension(str(found), dimension, path)
+    return size * len(lines) // max(1, sum(map(len, lines)))
+
+
+def _n_usual_numbers(lines: list[bytes], path: Path) -> int:
+    """How many numbers most lines of a text have."""
     counts = Counter(_n_numbers(line) for line in lines)
     counts.pop(0, None)  # no word, or no number behind it
     if not counts:
         raise UserError("the file holds no word vectors", path, TEXT_LAYOUT)
-    found = max(counts, key=lambda n: (counts[n], n))  # a cut off line and a header have fewer
-    if found != dimension:
-        raise _other_dimension(str(found), dimension, path)
-    return size * len(lines) // max(1, sum(map(len, lines)))
+    return max(counts, key=lambda n: (counts[n], n))  # a cut off line and a header have fewer
 
 
 def _n_numbers(line: bytes) -> int:

@@ -204,18 +204,19 @@ class PoetryAutoencoder:
         """Figures as in ``metrics.json``, those of the baselines beside, which were fitted on the training poems.
 
         Args:
-            poems: None for the run's own figures, of the poems that were held out; a file for all of its poems, which
-                should hold none of the training.
+            poems: None for the run's own figures, of the poems that were held out; a file for all of its poems but
+                those of the training, which are left out: a warning names them, and ``data/training_poems`` counts.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the file cannot be read, or holds poems of the training alone.
         """
         if poems is None:
             return copy.deepcopy(self.parts.figures)
         task = self.parts.task
         config = {**self.parts.config["data"], "limit_train": None}
         reading = {name: value for name, value in config.items() if name in Reading.__annotations__}
-        data = OtherPoems(self.parts.lexicon, self.parts.train, path=str(checked_file("poems", poems)), **reading)
+        known = (self.parts.lexicon, self.parts.train, self.parts.trained)
+        data = OtherPoems(*known, path=str(checked_file("poems", poems)), **reading)
         with left_as_found():
             trainer = pl.Trainer(accelerator=self.accelerator, devices=1, **BARE_TRAINER)
             (tested,) = trainer.test(task, datamodule=data, verbose=False)

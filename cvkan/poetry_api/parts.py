@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from omegaconf import OmegaConf
@@ -27,13 +27,14 @@ from cvkan.domains.poetry.lexicon import Lexicon
 from cvkan.domains.poetry.vector_sources import VectorFile
 from cvkan.errors import UserError
 from cvkan.explaining.trained import load_weights
+from cvkan.poetry.chunks import identity
 from cvkan.poetry.sampling import CodeGaussian
 from cvkan.poetry.vectors import needed_words
 from cvkan.run_directory import RunDirectory
 from cvkan.tasks.reconstruction import ReconstructionTask
 from cvkan.tasks.reconstruction_scores import CodeStatistics
 
-FORMAT = 1  # of the file: raise it with any change that older code cannot read
+FORMAT = 2  # of the file: raise it with any change that older or newer code cannot read
 SECTIONS = ("data", "model", "task", "loss")  # of a run's config: what network and data are made of
 # A task wants to know what trains it; here nothing is trained.
 UNTRAINED: dict[str, Any] = {
@@ -54,6 +55,7 @@ class Parts:
         lexicon: words and vectors.
         train: (n, N) int32, the training chunks as ids of the lexicon's table; other poems are compared with what
             simple codecs fitted on these reach.
+        trained: the poems that these are of, each as :func:`~cvkan.poetry.chunks.identity` has it; sorted.
         gaussian: where the codes of these lie.
         figures: ``metrics.json`` of the run.
     """
@@ -62,6 +64,7 @@ class Parts:
     task: ReconstructionTask
     lexicon: Lexicon
     train: Tensor
+    trained: tuple[str, ...]
     gaussian: CodeGaussian
     figures: dict[str, Any]
 
@@ -94,9 +97,12 @@ class Parts:
             raise UserError("the poems are not those of the run any more", path, "Train again.")
         vectors = data.vector_source.load(needed_words(data.table.words))
         lexicon = Lexicon(vectors, data.table.words, data.oov, data.vector_source.identity(), vector_file(config))
-        train = cast(Tensor, data.splits["train"].tensors["y"]).int()  # type: ignore[attr-defined]
+        tensors: dict[str, Tensor] = data.splits["train"].tensors  # type: ignore[attr-defined]
+        train = tensors["y"].int()
+        poems = {data.chunks[number].poem for number in tensors["id"].tolist()}
+        trained = tuple(sorted({identity(data.poems[poem].text) for poem in poems}))
         gaussian = code_gaussian(task.eval(), data, train)
-        return cls(config, task, lexicon, train, gaussian, json.loads(run.metrics_json.read_text()))
+        return cls(config, task, lexicon, train, trained, gaussian, json.loads(run.metrics_json.read_text()))
 
     def write(self, path: Path) -> None:
         """Write one file, whole or not at all.
@@ -110,6 +116,7 @@ class Parts:
             "state_dict": weights,
             "lexicon": self.lexicon.state(),
             "train": self.train,
+            "trained": list(self.trained),
             "codes": {"mean": self.gaussian.mean, "covariance": self.gaussian.covariance},
             "figures": self.figures,
         }
@@ -142,7 +149,8 @@ class Parts:
         load_weights(task.model, content["state_dict"], str(path))
         task.eval()
         lexicon = Lexicon.from_state(content["lexicon"], vector_file(config))
-        return cls(config, task, lexicon, content["train"], CodeGaussian(**content["codes"]), content["figures"])
+        train, trained = content["train"], tuple(content["trained"])
+        return cls(config, task, lexicon, train, trained, CodeGaussian(**content["codes"]), content["figures"])
 
 
 def content_of(path: Path) -> dict[str, Any]:

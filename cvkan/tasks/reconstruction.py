@@ -80,6 +80,7 @@ class ReconstructionTask(Task):
         autoencoder = Autoencoder(model, decoder(spec=spec))
         super().__init__(spec, autoencoder, loss, optimizer, scheduler, augment, regularizers)
         self.teacher_forcing, self.curriculum = teacher_forcing, curriculum
+        teacher_forcing.check(autoencoder.decoder, [phase.teacher_forcing for phase in curriculum.phases])
 
     def check_regularizers(self) -> None:
         if self.regularizers:
@@ -102,7 +103,7 @@ class ReconstructionTask(Task):
         matrix = data.table.matrix
         share = token_shares(data.splits["train"].tensors["y"], len(matrix))  # (V,)
         constant, center = share @ matrix, share @ self.loss.in_space(matrix)  # (D,)
-        known = (data.table, constant, center, self.spec.input_shape[0], self.loss.target_space == "raw")
+        known = (data.table, constant, center, share > 0, self.spec.input_shape[0], self.loss.target_space == "raw")
         scores = {name: ReconstructionScores(*known) for name in STAGES}
         self.scores = cast(Mapping[str, ReconstructionScores], nn.ModuleDict(scores))
         numbers = data.splits["test"].tensors["id"]
@@ -138,11 +139,9 @@ class ReconstructionTask(Task):
             batch = self.augment(batch)
         phase = self.curriculum.phase(self.current_epoch, cast(int, self.trainer.max_epochs))
         batch = self.in_space({name: batch[name][:, : phase.max_tokens] for name in ("x", "mask")})
-        if self.model.autoregressive:
-            output = self.teacher_forcing.run(self.model, batch["x"], batch["mask"], phase.teacher_forcing)
+        output = self.teacher_forcing.run(self.model, batch["x"], batch["mask"], phase.teacher_forcing)
+        if self.teacher_forcing.tells:
             self._log_training("teacher_forcing", torch.tensor(phase.teacher_forcing), batch)
-        else:
-            output = self.model(batch["x"], batch["mask"])
         loss, _ = self.compare(output, batch)
         self._log_training("loss", loss, batch)
         self._log_training("max_tokens", torch.tensor(float(output.shape[1])), batch)

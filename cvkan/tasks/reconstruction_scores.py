@@ -17,6 +17,7 @@ from cvkan.poetry.vectors import Table
 
 TENS = 10  # places that one row of a table tells of
 COLUMNS = ("count", "token_cosine", "constant_cosine", "right")  # sums of a group of tokens
+KINDS = ("other", "seen", "unseen")  # marks and unknown words; words that training had; words that it had not
 KEPT_VARIANCE = 0.99
 
 
@@ -25,12 +26,13 @@ class ReconstructionScores(Metric):
 
     Every mean over tokens is one sum over one count for all batches. A word is right if the nearest candidate
     (:class:`~cvkan.poetry.vectors.Table`) is its own; marks and unknown words are no candidates, and only their cosine
-    counts, apart from that of the words.
+    counts, apart from that of the words. Words that no training sequence has are counted among the words, and apart.
 
     Args:
         table: words and vectors; gives the candidates.
         constant: (D,), the mean training vector, as one constant answer to everything.
         center: (D,), the same among the vectors that are given back; differs where these have unit length.
+        trained: bool (V,), the ids that some training sequence has. Words whose vector none of these has are unseen.
         max_length: N.
         has_lengths: the vectors' lengths are given back too, so that the squared error means something.
     """
@@ -38,20 +40,24 @@ class ReconstructionScores(Metric):
     constant: Tensor
     center: Tensor
     candidate: Tensor
+    kind: Tensor
     by_kind: Tensor
     by_place: Tensor
     by_length: Tensor
     squared: Tensor
     sequences: Tensor
 
-    def __init__(self, table: Table, constant: Tensor, center: Tensor, max_length: int, has_lengths: bool) -> None:
+    def __init__(
+        self, table: Table, constant: Tensor, center: Tensor, trained: Tensor, max_length: int, has_lengths: bool
+    ) -> None:
         super().__init__()
         self.has_lengths, self.dimension = has_lengths, len(constant)
         self.nearest = NearestWord(table.matrix[table.candidates])
-        for name, tensor in {"constant": constant, "center": center, "candidate": table.candidate}.items():
+        known = {"constant": constant, "center": center, "candidate": table.candidate}
+        for name, tensor in {**known, "kind": kinds(table.candidate, trained)}.items():
             self.register_buffer(name, tensor, persistent=False)
-        # Marks and unknown words, then words; places 0 to N - 1; lengths 0 to N.
-        for name, n_groups in {"by_kind": 2, "by_place": max_length, "by_length": max_length + 1}.items():
+        # Kinds as below; places 0 to N - 1; lengths 0 to N.
+        for name, n_groups in {"by_kind": len(KINDS), "by_place": max_length, "by_length": max_length + 1}.items():
             self.add_state(name, torch.zeros(n_groups, len(COLUMNS)), dist_reduce_fx="sum")
         self.add_state("squared", torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("sequences", torch.zeros(3), dist_reduce_fx="sum")  # count, cosine, centred cosine
@@ -66,7 +72,7 @@ class ReconstructionScores(Metric):
         sums = torch.stack([torch.ones_like(cosine), cosine, constant, right.float()], dim=-1)  # (T, 4)
         length = valid.sum(dim=1, keepdim=True).expand_as(ids)[valid]  # (T,)
         place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)[valid]  # (T,)
-        self.by_kind = self.by_kind.index_add(0, is_word.long(), sums)
+        self.by_kind = self.by_kind.index_add(0, self.kind[ids[valid]], sums)
         self.by_place = self.by_place.index_add(0, place, sums)
         self.by_length = self.by_length.index_add(0, length, sums)
         self.squared = self.squared + (x - y).square().sum()
@@ -82,9 +88,10 @@ class ReconstructionScores(Metric):
         return total / valid.sum(dim=1, keepdim=True).clamp(min=1)
 
     def compute(self) -> dict[str, Tensor]:
-        """Scalars by name; NaN where nothing was counted."""
+        """Scalars by name; NaN where nothing was counted. Those of unseen words are absent where there are none."""
         n, cosine, constant, right = self.by_kind.sum(dim=0)
-        others, words = self.by_kind
+        others, seen, unseen = self.by_kind
+        words = seen + unseen
         figures = {
             "token_cosine": cosine / n,
             "skill": (cosine - constant) / (n - constant),
@@ -94,6 +101,12 @@ class ReconstructionScores(Metric):
             "sequence_cosine": self.sequences[1] / self.sequences[0],
             "sequence_cosine_centered": self.sequences[2] / self.sequences[0],
         }
+        if unseen[0]:
+            figures |= {
+                "unseen_words": unseen[0],
+                "unseen_words_share": unseen[0] / words[0],
+                "unseen_words_token_cosine": unseen[1] / unseen[0],
+            }
         if self.has_lengths:
             of_token = self.squared / n  # sum over the D numbers
             mse = of_token / self.dimension
@@ -107,6 +120,20 @@ class ReconstructionScores(Metric):
     def lengths(self) -> list[dict[str, Any]]:
         """One row for every ten lengths of a chunk, from 1."""
         return by_tens(self.by_length[1:], "chunk_length")
+
+
+def kinds(candidate: Tensor, trained: Tensor) -> Tensor:
+    """The kind of each id, its place in ``KINDS``: (V,) int64.
+
+    ``The`` is seen if training had ``the`` and both have one vector.
+
+    Args:
+        candidate: (V,), see :class:`~cvkan.poetry.vectors.Table`.
+        trained: bool (V,), the ids that training had.
+    """
+    is_word = candidate >= 0
+    is_seen = torch.isin(candidate, candidate[trained & is_word])
+    return is_word.long() + (is_word & ~is_seen).long()
 
 
 class CodeStatistics(Metric):

@@ -174,13 +174,16 @@ def test_a_checkpoint_without_facts_about_its_data_is_refused(explain_here: Expl
         pytest.param([CKPT, "method.write_png=there"], ["only the images of a PNG tree"], id="no tree"),
         pytest.param([CKPT, "trainer.accelerator=abacus"], ["accelerator=abacus cannot be used"], id="accelerator"),
         pytest.param([CKPT, "output=text.ckpt", *FEW], ["cannot make text.ckpt/explain"], id="output"),
-        pytest.param(["ckpt=digits/checkpoints/best.ckpt"], ["targets of kind 'classes'", "domain=radio"], id="domain"),
+        pytest.param(["ckpt=other/checkpoints/best.ckpt"], ["targets of kind 'classes'", "domain=radio"], id="images"),
+        pytest.param(["ckpt=other/checkpoints/best.ckpt"], ["targets of kind 'vectors'", "domain=radio"], id="poems"),
     ],
 )
 def test_fault_is_named_in_one_line(explain_here: Explain, typed: list[str], said: list[str]) -> None:
     write_run(Path("run"), *RADIO, "model=pet_cgdnn")
-    if "digits" in " ".join(typed):
-        write_run(Path("digits"), "domain=image", "model=convnet", "model.d_model=8")
+    if "'classes'" in said[0]:
+        write_run(Path("other"), "domain=image", "model=convnet", "model.d_model=8")
+    if "'vectors'" in said[0]:
+        write_run(Path("other"), "domain=poetry", "model.d_complex=8")
     Path("text.ckpt").write_text("no checkpoint")
     before = set(Path().rglob("*"))
     result = explain_here(*typed)

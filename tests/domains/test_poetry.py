@@ -22,6 +22,7 @@ from cvkan.domains.poetry import vector_sources
 from cvkan.domains.poetry.base import PoetryData
 from cvkan.domains.poetry.sources import PoemsEmbedded, PoemsFile
 from cvkan.errors import DataUnavailableError, UserError
+from cvkan.poetry.chunks import Chunk
 from cvkan.poetry.tokens import POEM_END, POEM_START, detokenize, normalize, tokenize
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -93,6 +94,10 @@ def rows(data: PoetryData, part: str) -> dict[str, Tensor]:
     return data.splits[part].tensors  # type: ignore[attr-defined]
 
 
+def chunks_of(data: PoetryData, part: str) -> list[Chunk]:
+    return [data.chunks[number] for number in rows(data, part)["id"]]
+
+
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
@@ -139,19 +144,16 @@ def test_no_poem_is_in_two_parts_and_copies_fall_together(tmp_path: Path) -> Non
     data = loaded(PoemsFile(path=str(path), **{**SETTINGS, "max_length": 12, "overlap": 2}))
     numbers = torch.cat([rows(data, part)["id"] for part in ("train", "val", "test")])
     assert sorted(numbers.tolist()) == list(range(len(data.chunks)))
-    texts = {part: {data.poems[c.poem].text for c in data.chunks_of(part)} for part in ("train", "val", "test")}
+    texts = {part: {data.poems[c.poem].text for c in chunks_of(data, part)} for part in ("train", "val", "test")}
     assert sum(map(len, texts.values())) == len(POEMS)
     for part, text in texts.items():
-        chunks = [data.chunks[i] for i in rows(data, part)["id"]]
-        assert chunks == data.chunks_of(part)
-        assert {data.poems[chunk.poem].text for chunk in chunks} == text
+        assert text == {poem.text for poem, own in zip(data.poems, data.parts, strict=True) if own == part}
 
 
 def test_limit_train_cuts_the_training_part_alone() -> None:
     whole, limited = loaded(embedded()), loaded(embedded(limit_train=20))
     assert len(limited.splits["train"]) == 20  # type: ignore[arg-type]
     assert torch.equal(rows(limited, "test")["y"], rows(whole, "test")["y"])
-    assert len(limited.chunks_of("train")) == len(whole.chunks_of("train"))
 
 
 # --- where vectors come from -----------------------------------------------------------------------------------------
@@ -341,14 +343,49 @@ def composed() -> Iterator[Callable[..., Any]]:
 def test_the_decoder_is_the_models_unless_another_is_typed(composed: Callable[..., Any]) -> None:
     decoders = {name: composed(f"model={name}").decoder["_target_"] for name in ("recurrent", "cvkan")}
     assert len(set(decoders.values())) == 2
-    assert composed().decoder["_target_"] == decoders["recurrent"]
+    assert composed().decoder["_target_"] == decoders["cvkan"]
     for overrides in (["decoder=recurrent", "model=cvkan"], ["model=cvkan", "decoder=recurrent"]):
         assert composed(*overrides).decoder["_target_"] == decoders["recurrent"]
 
 
+TRAININGS = {
+    "cvkan": (0.01, 60, [0.0], "Untold"),
+    "recurrent": (0.005, 30, [0.9, 0.7, 0.3, 0.1], "Segments"),
+}
+RECURRENT = [f"experiment=poetry_{name}" for name in ("tiny", "xlarge", "research", "baseline", "scaled", "attention")]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "training"),
+    [
+        ([], "cvkan"),
+        (["code=token"], "cvkan"),
+        (["model=recurrent"], "recurrent"),
+        (["decoder=recurrent"], "recurrent"),
+        *(([preset], "recurrent") for preset in RECURRENT),
+        (["experiment=sweep_poetry_cells"], "recurrent"),
+        (["experiment=poetry_small", "model=cvkan"], "cvkan"),
+    ],
+)
+def test_a_decoder_brings_the_training_that_suits_it(
+    composed: Callable[..., Any], overrides: list[str], training: str
+) -> None:
+    cfg = composed(*overrides)
+    teaching = cfg.teacher_forcing["_target_"].rpartition(".")[2]
+    found = (cfg.optimizer.lr, cfg.trainer.max_epochs, list(cfg.curriculum.teacher_forcing), teaching)
+    assert found == TRAININGS[training]
+
+
+def test_what_is_typed_wins_over_the_training_that_suits(composed: Callable[..., Any]) -> None:
+    cfg = composed("model=recurrent", "curriculum=none", "teacher_forcing=none", "optimizer.lr=0.5")
+    assert (cfg.optimizer.lr, cfg.curriculum.until, cfg.trainer.max_epochs) == (0.5, [1], 30)
+    assert cfg.task.teacher_forcing["_target_"].endswith("Untold")
+    assert composed("trainer.max_epochs=3").trainer.max_epochs == 3
+
+
 def test_a_code_a_token_takes_pooling_away_and_what_is_typed_wins(composed: Callable[..., Any]) -> None:
     assert composed().domain.code == "sequence"
-    for overrides in (["code=token", "model=cvkan"], ["model=cvkan", "code=token"]):
+    for overrides in (["code=token"], ["code=token", "model=cvkan"], ["model=cvkan", "code=token"]):
         cfg = composed(*overrides)
         assert cfg.domain.code == cfg.data.code == "token"
         assert cfg.pooling["_target_"].endswith("NoPooling")
@@ -387,4 +424,4 @@ def test_chunks_of_random_words_join_training_batches_alone(tmp_path: Path) -> N
     # Every token of them is a word of the vectors.
     known = {tuple(row) for row in data.common_vectors.tolist()}
     assert all(tuple(row) in known for row in longer["x"][n:].flatten(0, 1).tolist())
-    assert data.test_dataloader().dataset.tensors["y"].shape[0] == len(data.chunks_of("test"))
+    assert len(rows(data, "test")["y"]) == sum(data.parts[chunk.poem] == "test" for chunk in data.chunks)

@@ -357,6 +357,5 @@ def test_only_clean_images_of_a_tree_can_be_copied(tmp_path: Path) -> None:
 def test_other_data_than_radio_is_refused() -> None:
     data = DataModule(**LOADING)
     data.spec = Spec((1, SIZE, SIZE), "classes", 2)
-    subject = Trained(Peak(), nn.Identity(), data, torch.device("cpu"), Path("best.ckpt"))
-    with pytest.raises(UserError, match="the data has targets of kind 'classes'"):
-        PerturbationImpact(levels=[1], seed=0, limit=None, write_png=None).explain(subject)
+    with pytest.raises(UserError, match=r"the data has targets of kind 'classes' \(best.ckpt\)"):
+        PerturbationImpact(levels=[1], seed=0, limit=None, write_png=None).check(data, "best.ckpt")

@@ -50,9 +50,10 @@ def polar(code: str = "sequence", head: Any = HEAD, d_latent: int = D_LATENT, **
         "block": partial(PolarBlock, aggregations={"magnitude": MagnitudeAggregation}),
         **options,
     }
+    alone = partial(NoMemory)
     pooling = NoPooling if code == "token" else MeanPooling
     encoder = CVKAN(SPEC, **shared, embedding=LinearEmbedding, pooling=pooling, head=head)
-    return Autoencoder(encoder, PolarDecoder(SPEC, **shared, d_latent=d_latent, code=code)).eval()
+    return Autoencoder(encoder, PolarDecoder(SPEC, **shared, d_latent=d_latent, code=code, memory=alone)).eval()
 
 
 def samples(n_batch: int = 3, seed: int = 1) -> Tensor:

@@ -50,7 +50,8 @@ def n_parameters(model: nn.Module) -> int:
     ],
 )
 def test_parameters_are_as_many_as_published(cell: str, expected: list[int]) -> None:
-    found = [n_parameters(configured(f"model.cell={cell}", f"model.d_hidden={size}")) for size in (64, 128, 512)]
+    chosen = ("model=recurrent", f"model.cell={cell}")
+    found = [n_parameters(configured(*chosen, f"model.d_hidden={size}")) for size in (64, 128, 512)]
     assert found == expected
 
 
@@ -112,6 +113,14 @@ def test_model_brings_its_decoder_and_every_parameter_learns(model: str, code: s
     silent = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
     assert silent <= {"encoder.head.linear.bias"}
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("model", "decoder"), [("recurrent", "cvkan"), ("cvkan", "recurrent")])
+def test_a_model_may_have_the_others_decoder(model: str, decoder: str) -> None:
+    network = configured(f"model={model}", f"decoder={decoder}", "domain.recurrent.d_hidden=24")
+    assert type(network.encoder) is type(configured(f"model={model}").encoder)
+    assert type(network.decoder) is type(configured(f"model={decoder}").decoder)
+    assert network(torch.randn(2, 50, 300), torch.ones(2, 50)).shape == (2, 50, 300)
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, 1e30])
@@ -222,7 +231,7 @@ def cnn(**_: Any) -> nn.Module:
         (recurrent().encoder, recurrent(d_latent=6, head=partial(HEAD, d_latent=6)), "has 4 numbers, .* takes 6"),
         (recurrent().encoder, polar(code="token"), "takes one a token; set code=sequence, or pooling=none"),
         (polar(code="token").encoder, recurrent(), "takes one a sequence; set code=token, or pooling=mean"),
-        (polar().encoder, recurrent(memory=ATTENTION), "looks at states of the encoder, CVKAN has none; set memory=no"),
+        (polar().encoder, recurrent(memory=ATTENTION), "looks at states .*, CVKAN has none; set model=recurrent, or m"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(encoder: nn.Module, decoder: Autoencoder, message: str) -> None:
@@ -259,9 +268,14 @@ def test_another_head_than_that_of_codes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["memory=attention", "memory.n_heads=7"], "n_heads must divide d_hidden, got 7 and 128"),
-        (["model=cvkan", "domain.d_latent=15"], "even number of numbers, got d_latent=15"),
-        (["model.cell=rnn"], "cell must be one of vanilla, gru, lstm"),
+        (["model=recurrent", "memory=attention", "memory.n_heads=7"], "n_heads must divide d_hidden, got 7 and 128"),
+        (["domain.d_latent=15"], "even number of numbers, got d_latent=15"),
+        (["model=recurrent", "model.cell=rnn"], "cell must be one of vanilla, gru, lstm"),
+        (
+            ["memory=attention"],
+            "AttentionMemory is for a decoder that takes steps.*set model=recurrent, or memory=none",
+        ),
+        (["experiment=poetry_research", "model=cvkan"], "AttentionMemory is for .*; set model=recurrent"),
     ],
 )
 def test_configured_mistakes_end_in_one_line(overrides: list[str], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -102,6 +103,31 @@ def test_rows_of_a_table_keep_their_other_columns(tmp_path: Path) -> None:
 def test_a_table_of_one_column_is_known_by_its_name(tmp_path: Path) -> None:
     poems = read_poems(written(tmp_path, 'text\nsea\n\n"a, b"\n', "poems.csv"))
     assert [poem.text for poem in poems] == ["sea", "a, b"]
+
+
+@pytest.mark.parametrize(("header", "name"), [("id,text", "p.txt"), ("text", "p.csv")])
+def test_a_cell_may_be_longer_than_the_csv_module_allows(header: str, name: str, tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    long = "the sea, and\n" * 20_000
+    assert len(long) > before
+    row = f'"{long}"' if header == "text" else f'0,"{long}"'
+    (poem,) = read_poems(written(tmp_path, f"{header}\n{row}\n", name))
+    assert poem.text == long.strip("\n")
+    with pytest.raises(UserError, match="broken CSV in poem 0"):
+        read_poems(written(tmp_path, f"{header}\n{row[:-1]}\n", "broken.csv"))
+    assert csv.field_size_limit() == before
+
+
+def test_parting_at_every_blank_line_is_told_with_the_fix(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_poems(written(tmp_path, "one\ntwo\n\nthree\n---\nfour"))
+    read_poems(written(tmp_path, "one\ntwo\n\n\nthree\n\nfour"))
+    assert not caplog.records
+    path = written(tmp_path, "one\ntwo\n\nthree\n\nfour")
+    read_poems(path)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    expected = "plain text of 3 poems, parted by blank lines; if these part stanzas, put lines of --- between the poems"
+    assert record.getMessage() == f"{path}: {expected}"
 
 
 GOOD = '{"text": "sea"}'

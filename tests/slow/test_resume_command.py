@@ -16,12 +16,21 @@ from cvkan.checkpointing import read_checkpoint
 DOMAINS = {
     "image": ("data.limit_train=256", "trainer.max_epochs=3"),
     "audio": ("data.n_train=256", "data.n_val=64", "data.n_test=64", "trainer.max_epochs=3"),
+    "poetry": (
+        "model=recurrent",
+        "model.d_hidden=24",
+        "model.cell=gru",
+        "data.limit_train=192",
+        "trainer.max_epochs=3",
+    ),
     "synthetic": ("data.n_train=512", "data.n_val=64", "data.n_test=64", "trainer.max_epochs=3"),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("domain", "output_dir"), [("image", None), ("audio", None), ("synthetic", "elsewhere")])
+@pytest.mark.parametrize(
+    ("domain", "output_dir"), [("image", None), ("audio", None), ("poetry", None), ("synthetic", "elsewhere")]
+)
 def test_killed_run_resumes_bit_for_bit(
     train_here: Callable, tmp_path: Path, domain: str, output_dir: str | None
 ) -> None:

@@ -23,7 +23,7 @@ from cvkan.models.heads import CodeHead
 from cvkan.models.memory import NoMemory
 from cvkan.models.recurrent import RecurrentEncoder
 from cvkan.models.recurrent_decoder import RecurrentDecoder
-from cvkan.models.teacher_forcing import Segments
+from cvkan.models.teacher_forcing import PerSample, Segments, Untold
 from cvkan.reconstruction_loss import HybridCosine
 from cvkan.schedulers import constant
 from cvkan.spec import Batch, Spec
@@ -160,6 +160,27 @@ def test_skill_is_measured_from_the_baseline_of_the_same_run(tested: Any) -> Non
     assert logged["test/skill"] == pytest.approx((c - k) / (1 - k), rel=1e-3)
 
 
+def test_words_that_no_training_poem_has_have_a_figure_of_their_own(tested: Any) -> None:
+    task, logged, data = tested
+    train, batch = whole(data, "train"), whole(data, "test")
+    seen = {word.lower().strip() for word in words_of(data, train)}
+    output, cosines, n_words = decoded(task, batch), [], 0
+    for x, y, ids in zip(output.flatten(0, 1), batch["x"].flatten(0, 1), batch["y"].flatten().tolist(), strict=True):
+        if data.table.candidate[ids] >= 0:
+            n_words += 1
+            if data.table.words[ids].lower().strip() not in seen:
+                cosines.append(F.cosine_similarity(x, y, dim=0).item())
+    assert 0 < len(cosines) < n_words
+    assert logged["test/unseen_words"] == len(cosines)
+    assert logged["test/unseen_words_share"] == pytest.approx(len(cosines) / n_words)
+    assert logged["test/unseen_words_token_cosine"] == pytest.approx(np.mean(cosines), rel=1e-3)
+    assert not any(name.startswith("train_eval/unseen") for name in logged)
+
+
+def words_of(data: PoetryData, batch: Batch) -> set[str]:
+    return {data.table.words[k] for k in batch["y"].unique().tolist() if data.table.candidate[k] >= 0}
+
+
 def test_sequences_are_centred_by_the_training_tokens(tested: Any) -> None:
     task, logged, data = tested
     train, batch = whole(data, "train"), whole(data, "test")
@@ -220,13 +241,13 @@ def test_results_and_pictures_are_made(tested: Any) -> None:
     json.dumps(results)
     assert [row["tokens"] for row in results["test/position_cosine"]] == ["1-10", "11-14"]
     counts = [row["count"] for row in results["test/position_cosine"]]
-    assert sum(counts) == sum(len(chunk.tokens) for chunk in data.chunks_of("test"))
+    chunks = [data.chunks[number] for number in data.splits["test"].tensors["id"]]
+    assert sum(counts) == sum(len(chunk.tokens) for chunk in chunks)
     assert sum(row["count"] for row in results["test/length_cosine"]) == sum(counts)
     n_floats = LATENT * (N if data.code == "token" else 1)
     assert (results["floats_per_chunk"], results["compression"]) == (n_floats, N * D / n_floats)
     first = results["reconstructions"][0]
-    chunk = data.chunks_of("test")[0]
-    assert data.poems[chunk.poem].text.replace("\n\n", " // ").replace("\n", " / ").startswith(first["source"][:20])
+    assert data.poems[chunks[0].poem].text.replace("\n\n", " // ").replace("\n", " / ").startswith(first["source"][:20])
     figures = task.figures()
     assert figures.keys() == {"cosine_by_position", "code_use", "latent_space"}
     for figure in figures.values():
@@ -298,13 +319,12 @@ def test_coins_are_drawn_from_torchs_generator(data: PoetryData) -> None:
 
 
 def test_a_decoder_that_gives_all_at_once_is_told_nothing(data: PoetryData) -> None:
-    noting = Noting()
-    task, trainer = make_task(data.spec, decoder=Parallel, teacher_forcing=noting), make_trainer(max_epochs=2)
+    untold = {"teacher_forcing": Untold(), "curriculum": Curriculum([1, 2], [0.0, 0.0], [5, None])}
+    task, trainer = make_task(data.spec, decoder=Parallel, **untold), make_trainer(max_epochs=2)
     trainer.fit(task, data)
     assert "train/teacher_forcing" not in trainer.callback_metrics
     assert float(trainer.callback_metrics["train/max_tokens"]) == N
     (logged,) = trainer.test(task, data, verbose=False)
-    assert not noting.calls
     assert "exposure_gap" not in logged
     assert "teacher_forced/token_cosine" not in logged
     assert "ablation/z_shuffled_token_cosine" in logged
@@ -373,6 +393,15 @@ def test_checkpoints_hold_the_network_alone(data: PoetryData) -> None:
             {"regularizers": {"sparsity": SparsityRegularizer(0.1)}},
             r"regularizer=\[sparsity\] acts on .*; set regularizer=none",
         ),
+        (
+            {"decoder": Parallel, "teacher_forcing": PerSample()},
+            "PerSample tells the truth to a decoder that .*, Parallel gives all tokens at once; set teacher_forcing=no",
+        ),
+        (
+            {"decoder": Parallel, "teacher_forcing": Untold()},
+            r"\[1.0, 0.6, 0.3, 0.0\], that teacher_forcing=none does not tell; set curriculum=none, or .*=\[0,0,0,0\]",
+        ),
+        ({"teacher_forcing": Untold()}, "teacher_forcing=none does not tell; set curriculum=none"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict, message: str, data: PoetryData) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -41,8 +43,10 @@ def batch(noise: float = 0.7) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return target + noise * torch.randn(target.shape, generator=draw), target, ids, mask
 
 
-def scores(**options: bool) -> ReconstructionScores:
-    return ReconstructionScores(TABLE, CONSTANT, 2 * CONSTANT, N, **{"has_lengths": True, **options})
+def scores(**options: Any) -> ReconstructionScores:
+    everything = torch.ones(len(TABLE.words), dtype=torch.bool)
+    given = {"trained": everything, "has_lengths": True, **options}
+    return ReconstructionScores(TABLE, CONSTANT, 2 * CONSTANT, max_length=N, **given)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -179,6 +183,25 @@ def test_a_batch_without_words_or_without_others_is_counted() -> None:
         metric.update(output, target, ids, mask * ((TABLE.candidate[ids] >= 0) == is_word))
         nothing = {name for name, value in found(metric).items() if np.isnan(value)}
         assert nothing == {name for name in expected() if name.startswith(empty)}
+
+
+def test_words_that_training_had_not_are_counted_apart() -> None:
+    ids = TABLE.encode(["<LINE_BREAK>", "AIR", "bell", "Bell", "crow", "zyx", "air"])[None]
+    target = TABLE.matrix[ids]
+    output = target.clone()
+    output[0, 2] = -target[0, 2]  # bell; Bell and crow come back as they are
+    trained = torch.zeros(len(TABLE.words), dtype=torch.bool)
+    trained[TABLE.encode(["air", "dusk", "zyx"])] = True  # AIR has the vector of air
+    metric = ReconstructionScores(TABLE, CONSTANT, CONSTANT, trained, N, has_lengths=True)
+    metric.update(output, target, ids, torch.ones(1, 7))
+    figures = found(metric)
+    assert figures["unseen_words"] == 3
+    assert figures["unseen_words_share"] == pytest.approx(3 / 5)
+    assert figures["unseen_words_token_cosine"] == pytest.approx((-1 + 1 + 1) / 3)
+    assert figures["words_token_cosine"] == pytest.approx(3 / 5)
+    metric.reset()
+    metric.update(output[:, :2], target[:, :2], ids[:, :2], torch.ones(1, 2))
+    assert not any(name.startswith("unseen") for name in found(metric))
 
 
 @settings(deadline=None)

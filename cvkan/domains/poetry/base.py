@@ -191,10 +191,6 @@ class PoetryData(DataModule):
             self._matrix = self.table.matrix.to(y.device)
         return {**batch, "x": F.embedding(y, self._matrix), "mask": (y != 0).float()}
 
-    def chunks_of(self, part: str) -> list[Chunk]:
-        """The chunks of ``train``, ``val`` or ``test``, before ``limit_train``."""
-        return [self.chunks[number] for number in self._numbers(part).tolist()]
-
     def measures(self) -> dict[str, float]:
         """Facts of the loaded data for ``metrics.json``.
 
