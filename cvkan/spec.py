@@ -20,7 +20,9 @@ class Spec:
             (``y`` (B, N), 1 = the token is wanted), ``"modulation_snr"`` (``y`` (B, 2) int64, indices into
             ``class_names`` and ``snr_db``), ``"vectors"`` (``y`` (B, N) int64, ids of the vectors in ``x``, which
             are to be given back out of a small code) or ``"forecast"`` (``y`` (B, H, C), what follows the window ``x``
-            (B, L, C); a network sees one channel at a time, so that ``input_shape`` is (L,)).
+            (B, L, C); a network sees one channel at a time, so that ``input_shape`` is (L,)). No data have
+            ``"next_patch"``: it is what the network within an autoregressive forecaster is asked, of each patch of
+            ``input_shape`` (L + H - P,) the P samples after it.
         n_outputs: number of logits a sample (``classes``; ``modulation_snr``: of the modulations, then of the SNRs) or
             a token (``token_mask``), numbers of a vector (``vectors``), or of a channel's forecast (``forecast``: H
             steps, of each as many numbers as there are ``quantiles``, at least one).
@@ -47,4 +49,4 @@ class Spec:
     @property
     def per_token(self) -> bool | None:
         """The target asks for one output a token, not one a sample; None where either will do."""
-        return None if self.target == "vectors" else self.target == "token_mask"
+        return None if self.target == "vectors" else self.target in ("token_mask", "next_patch")

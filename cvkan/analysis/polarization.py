@@ -47,6 +47,15 @@ class TokenSource(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchReader(Protocol):
+    """A task that gives its network something else than a batch as it is."""
+
+    def model_input(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Samples and their mask, as the network takes them."""
+        ...
+
+
 def token_magnitude(z: Planes) -> Tensor:
     """Mean magnitude of each token over its channels: planes (B, N, D) to (B, N)."""
     return torch.sqrt(squared_magnitude(z)).mean(dim=-1)
@@ -238,8 +247,9 @@ def polarization(model: nn.Module, batch: Batch | Tensor) -> Polarization:
 
     Args:
         model: a network with ``trace`` (:class:`Traceable`), or a task around one. Its modes stay as they were.
-        batch: dict with ``x`` (B, ...) and, where lengths differ, ``mask`` (B, N), True = valid; or ``x`` alone; as the
-            model sees it, so after the data module's ``on_after_batch_transfer``. It is moved to the model's device.
+        batch: dict with ``x`` (B, ...) and, where lengths differ, ``mask`` (B, N), True = valid; or ``x`` alone; as it
+            leaves the data module's ``on_after_batch_transfer``. It is moved to the model's device. A task hands it to
+            its network as in training, which may make several samples of one (a forecast: one a channel).
 
     Raises:
         ValueError: the model has no layers of complex tokens, or the mask is not one of its tokens.
@@ -252,8 +262,8 @@ def polarization(model: nn.Module, batch: Batch | Tensor) -> Polarization:
         )
     parts = {"x": batch} if isinstance(batch, Tensor) else batch
     device = next((parameter.device for parameter in model.parameters()), parts["x"].device)
-    x, mask = parts["x"].to(device), parts.get("mask")
-    mask = None if mask is None else mask.to(device)
+    parts = {name: tensor.to(device) for name, tensor in parts.items()}
+    x, mask = model.model_input(parts) if isinstance(model, BatchReader) else (parts["x"], parts.get("mask"))
     with evaluating(model), torch.no_grad():
         layers = network.trace(x, mask)
         streams = [layer.z for layer in layers]

@@ -77,7 +77,7 @@ class CVKAN(nn.Module):
         n_features = self.pooling.n_features(self.readout.n_features(d_complex), self.embedding.grid)
         self.head = head(n_features=n_features, spec=spec)
         self.skip = skip(spec=spec)
-        ranks = spec.per_token and spec.n_outputs == 1 and self.readout.with_magnitude
+        ranks = spec.target == "token_mask" and spec.n_outputs == 1 and self.readout.with_magnitude
         if ranks and isinstance(self.head, LinearHead):
             self.head.rank_by_magnitude(d_complex)
 

@@ -84,14 +84,19 @@ class Task(pl.LightningModule):
         """Check the loss and make the metrics; the last step of construction, when everything else is in place."""
         raise NotImplementedError
 
-    def check_loss(self, logits: Tensor, y: Tensor) -> None:
+    def check_loss(self, logits: Tensor, y: Tensor, **inputs: Tensor) -> None:
         """Try the loss on tensors of the shapes that training will bring.
+
+        Args:
+            logits: what the model gives.
+            y: the targets.
+            inputs: further entries of the batch that :meth:`compare` looks at.
 
         Raises:
             ValueError: it cannot compare them.
         """
         try:
-            self.compare(logits, {"y": y})
+            self.compare(logits, {"y": y, **inputs})
         except (ValueError, RuntimeError, TypeError) as error:
             raise ValueError(
                 f"{type(self.loss).__name__} cannot compare logits {tuple(logits.shape)} with targets {tuple(y.shape)} "
@@ -120,13 +125,17 @@ class Task(pl.LightningModule):
     def before_fit(self, data: pl.LightningDataModule) -> None:
         """Look at the data, which are loaded, before the first step of a fresh run; a resumed one goes on without."""
 
+    def model_input(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What the model is given of a batch: samples and, where lengths differ, their mask."""
+        return batch["x"], batch.get("mask")
+
     def compare(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scalar loss of what the model gives for a batch, and the logits as :meth:`update_metrics` takes them."""
         raise NotImplementedError
 
     def loss_and_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scalar loss and logits of a batch, without regularizers."""
-        return self.compare(self.model(batch["x"], batch.get("mask")), batch)
+        return self.compare(self.model(*self.model_input(batch)), batch)
 
     def update_metrics(self, stage: str, batch: Batch, logits: Tensor) -> None:
         """Update and log the metrics of ``val`` or ``test``."""
@@ -142,7 +151,7 @@ class Task(pl.LightningModule):
             return {}
         from cvkan import plots
 
-        found = polarization(self.model, self.example)
+        found = polarization(self, self.example)
         wanted = self.example["y"] if self.spec.per_token else None
         maps = plots.polarization(found, N_DRAWN, self.titles(), self.spec.sample_rate_hz, wanted)
         return {"polarization": maps, "polarization_layers": plots.polarization_layers(found)}
@@ -159,7 +168,7 @@ class Task(pl.LightningModule):
             loss, _ = self.loss_and_logits(batch)
             self._log_training("loss", loss, batch)
             return loss
-        output, z, mask = self.model(batch["x"], batch.get("mask"), return_tokens=True)
+        output, z, mask = self.model(*self.model_input(batch), return_tokens=True)
         loss, _ = self.compare(output, batch)
         self._log_training("loss", loss, batch)  # the same quantity as in validation
         for name, regularizer in self.regularizers.items():
