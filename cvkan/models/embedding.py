@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cvkan.core.linear import ComplexLinear, complex_dropout, masked
 from cvkan.core.polar import Planes, as_planes
+from cvkan.models.words import WordTable, check_words
 from cvkan.spec import Spec
 
 Tokens = tuple[Planes, Tensor | None]
@@ -96,22 +97,29 @@ class TokenEmbedding(Embedding):
         spec: samples of shape (N,), integer ids, with a ``vocabulary``.
         d_complex: channels D.
         dropout: probability of dropping a complex number of a token.
+        std: standard deviation of a plane at the start. Few steps move the vectors of rare words: they say little for
+            as long as they are small.
+        vectors: file of word vectors to start from, see :class:`cvkan.models.words.WordTable`; None for none.
 
     Raises:
-        ValueError: the input has no vocabulary.
+        ValueError: the input has no vocabulary, or ``std`` is not positive.
     """
 
-    def __init__(self, spec: Spec, d_complex: int, dropout: float) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        d_complex: int,
+        dropout: float,
+        std: float = math.sqrt(0.5),
+        vectors: str | None = None,
+    ) -> None:
         super().__init__()
-        if not spec.vocabulary or len(spec.input_shape) != 1:
-            raise ValueError(
-                f"embedding=token needs ids of words (n_tokens,) and a vocabulary, got samples of shape "
-                f"{spec.input_shape}; choose the embedding that fits the data"
-            )
+        check_words(spec, "embedding=token")
+        if not std > 0:
+            raise ValueError(f"std must be positive, got {std}; set embedding.std=0.1")
         self.grid = (spec.input_shape[0],)
         self.d_complex, self.dropout = d_complex, dropout
-        self.table = nn.Embedding(len(spec.vocabulary), 2 * d_complex)
-        nn.init.normal_(self.table.weight, std=math.sqrt(0.5))  # two planes: the rms of |z| starts at 1
+        self.table = WordTable(spec.vocabulary, 2 * d_complex, std, vectors)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tokens:
         """Ids (B, N) to planes (B, N, D)."""
