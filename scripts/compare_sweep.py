@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from summarize_runs import spread
+
+from cvkan.sweeping.spread import spread
 
 DEFAULT_FIGURES = ("test/token_cosine", "baseline/pca_cosine", "baseline/mean_vector_cosine", "test/word_accuracy")
 

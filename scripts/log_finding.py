@@ -22,10 +22,9 @@ from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from summarize_runs import spread, summary
-
 from cvkan.atomic import write_text
 from cvkan.errors import UserError, one_line
+from cvkan.sweeping.spread import spread, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG = ROOT / "docs/research_log.md"

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from pathlib import Path
-from typing import Any
+
+from cvkan.sweeping.spread import summary
 
 
 def main() -> int:
@@ -36,27 +36,6 @@ def main() -> int:
     for folder_name, row in rows.items():
         print(f"| {folder_name} | " + " | ".join(row.get(name, "") for name in names) + " |")
     return 0
-
-
-def summary(runs: list[dict[str, Any]]) -> dict[str, str]:
-    """Figure name to ``mean ± std`` (sample standard deviation) over the runs that have it; lists place by place."""
-    names = sorted({name for run in runs for name, value in run.items() if is_figure(value)})
-    return {name: spread([run[name] for run in runs if run.get(name) is not None]) for name in names}
-
-
-def is_figure(value: Any) -> bool:
-    """A number or a list of numbers, no table and no text."""
-    return all(isinstance(each, (int, float)) for each in (value if isinstance(value, list) else [value]))
-
-
-def spread(values: list[Any]) -> str:
-    """``mean ± std`` of numbers; of lists, the same for each place."""
-    if not values:
-        return ""
-    if isinstance(values[0], list):
-        return ", ".join(spread(list(place)) for place in zip(*values, strict=True))
-    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4f}{deviation}"
 
 
 if __name__ == "__main__":

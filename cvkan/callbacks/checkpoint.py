@@ -112,7 +112,7 @@ class RunCheckpoint(pl.Callback):
             return
         self._epoch_done = False
         self._stopped = trainer.should_stop
-        score = self._score(trainer)
+        score = trainer.strategy.broadcast(self._score(trainer))  # processes that disagreed would wait for each other
         better = score is not None and (
             self.best_score is None or (score >= self.best_score if self.mode == "max" else score <= self.best_score)
         )

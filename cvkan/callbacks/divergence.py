@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from cvkan.errors import DivergedError
 
+OF_ANOTHER = "the loss of another process is not finite"
+
 
 class Divergence(pl.Callback):
     """Raise :class:`~cvkan.errors.DivergedError` before an optimizer step that would spoil the weights.
 
-    One check a step: the norm of all gradients and the loss, fused, read once from the device. A loss scaler
+    One check a step: the norm of all gradients and the loss, fused, read once from the device. Processes that train
+    together agree on it, and all of them end. A loss scaler
     (``precision=16-mixed``) skips steps whose gradients overflow and halves its scale, from 65536 at the start, which
     is no divergence. Gradients that are not finite at a scale of 1 or less overflow by themselves: those are, after
     at most 17 skipped steps in a row. No step that spoils the weights is taken in either case.
@@ -52,21 +55,28 @@ class Divergence(pl.Callback):
             return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if bool(torch.isfinite(torch.stack([norm.float(), *(loss.float() for loss in losses)])).all()):
+        finite = bool(torch.isfinite(torch.stack([norm.float(), *(loss.float() for loss in losses)])).all())
+        if trainer.strategy.reduce_boolean_decision(finite):
             return
         bad_loss = next((float(loss) for loss in losses if not math.isfinite(loss)), None)
-        if bad_loss is None:
-            if all(_finite(gradient) for gradient in gradients):
-                return  # large gradients: only the sum of their squares has overflowed
+        bad_gradient = not all(_finite(gradient) for gradient in gradients)
+        if not trainer.strategy.reduce_boolean_decision(bad_loss is not None or bad_gradient, all=False):
+            return  # large gradients: only the sum of their squares has overflowed
+        if bad_loss is not None:
+            self._raise(trainer, f"the loss is {bad_loss}, {self._origin(trainer, pl_module)}")
+        if bad_gradient:
             at = "" if scaler is None else f" at a loss scale of {scaler.get_scale():g}"
             self._raise(trainer, f"a gradient is not finite{at}, first in {_first_bad_gradient(pl_module)}")
-        self._raise(trainer, f"the loss is {bad_loss}, {self._origin(pl_module)}")
+        self._raise(trainer, OF_ANOTHER)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if _scaler(trainer) is not None and not math.isfinite(loss := float(outputs["loss"])):
-            self._raise(trainer, f"the loss is {loss}, {self._origin(pl_module)}")
+        if _scaler(trainer) is not None:
+            loss = float(outputs["loss"])
+            if trainer.strategy.reduce_boolean_decision(not math.isfinite(loss), all=False):
+                here = not math.isfinite(loss)
+                self._raise(trainer, f"the loss is {loss}, {self._origin(trainer, pl_module)}" if here else OF_ANOTHER)
         self._batch = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -79,8 +89,10 @@ class Divergence(pl.Callback):
         good = f"the last good checkpoint is {self.last}" if self.last.exists() else "there is no checkpoint yet"
         raise DivergedError(f"training diverged at {where}: {what}; {good}. Lower optimizer.lr.")
 
-    def _origin(self, pl_module: pl.LightningModule) -> str:
+    def _origin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
         """Where the batch first turns non-finite: repeats its forward pass, layer by layer."""
+        if trainer.world_size > 1:  # a layer that waits for the other processes would wait for ever
+            return f"in process {trainer.global_rank}"
         if not all(_finite(value) for value in self._batch.values()):
             return "the batch itself holds values that are not finite"
         found: list[str] = []

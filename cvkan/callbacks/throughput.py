@@ -35,8 +35,8 @@ class Throughput(pl.Callback):
 
         Returns:
             ``fit_seconds`` (with validation), ``samples_per_second`` (training samples over training time;
-            None if no sample was trained on), ``peak_memory_bytes`` (of the GPU if the fit used one, else of
-            the process).
+            None if no sample was trained on; of all processes together), ``peak_memory_bytes`` (of this process: on
+            its GPU if the fit used one, else in main memory).
         """
         fit_seconds = self.fit_seconds + (self.earlier.get("fit_seconds") or 0.0)
         if not self.samples and self.earlier.get("samples_per_second"):
@@ -58,7 +58,7 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.samples += len(next(iter(batch.values())))
+        self.samples += len(next(iter(batch.values()))) * trainer.world_size
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validation_started = time.perf_counter()
