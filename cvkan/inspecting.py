@@ -28,6 +28,10 @@ def facts(data: DataModule) -> Iterator[tuple[str, str]]:
         yield "sample rate", f"{spec.sample_rate_hz} Hz"
     if spec.class_names:
         yield f"{len(spec.class_names)} classes", ", ".join(spec.class_names)
+    if spec.channels:
+        yield f"{len(spec.channels)} channels", ", ".join(spec.channels)
+    if spec.vocabulary:
+        yield "vocabulary", f"{len(spec.vocabulary)} words"
     if spec.snr_db:
         yield f"{len(spec.snr_db)} SNRs", f"{', '.join(f'{level:g}' for level in spec.snr_db)} dB"
     for name, split in data.splits.items():

@@ -52,7 +52,12 @@ SUPPLIED = {
     "task": {"spec", "model", "loss", "optimizer", "scheduler", "augment", "regularizers"},
 }
 # Groups that one domain alone has.
-OWN_GROUPS = {"poetry": {"code", "curriculum", "memory", "teacher_forcing"}}
+OWN_GROUPS = {
+    "poetry": {"code", "curriculum", "memory", "teacher_forcing"},
+    "timeseries": {"mode", "normalization"},
+}
+# Where classes are that Hydra knows under another name.
+PLUGINS = {"hydra_plugins.cvkan.OptunaSweeper": "cvkan.hpo.plugin.OptunaSweeper"}
 # Keys that are read beside the constructor.
 READ_BY_BUILD = {"model": {"compile"}}
 TINY = {
@@ -61,6 +66,8 @@ TINY = {
     "poetry": ["data.limit_train=16"],
     "radio": ["data.classes=[BPSK,QPSK]", "data.snr_db=[0,10]", "data.n_train=16", "data.n_val=8", "data.n_test=8"],
     "synthetic": ["data.n_train=16", "data.n_val=8", "data.n_test=8"],
+    "text": ["data.n_train=64", "data.n_val=32", "data.n_test=32"],
+    "timeseries": ["data.n_rows=600", "domain.lookback=32", "domain.pred_len=8"],
 }
 
 
@@ -137,8 +144,8 @@ def test_yaml_fits_its_class(path: Path) -> None:
     group = path.parent.name
     node = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     for section in targets(node):
-        target = get_object(section["_target_"])
-        is_own = section["_target_"].startswith("cvkan.")
+        target = get_object(PLUGINS.get(section["_target_"], section["_target_"]))
+        is_own = target.__module__.startswith("cvkan.")
         keys = {key for key in section if not key.startswith("_")}
         if section is node:
             keys -= READ_BY_BUILD.get(group, set())

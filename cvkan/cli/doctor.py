@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 CONFIG_NAME = "doctor"
-HELP = """cvkan-doctor: versions, devices, precisions, data, W&B and disk on one screen; exit code 2 if nothing can be trained.
+HELP = """cvkan-doctor: versions, devices, precisions, data, W&B and disk on one screen; exit code 2 if one is at fault.
 
   cvkan-doctor                  looks for data sets in the folder data
   cvkan-doctor root=DIR         looks for them in another one

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from cvkan.domains.image.base import channel_statistics, stratified_split
+from cvkan.domains.image.base import channel_statistics
 from cvkan.domains.image.digits import Digits
+from cvkan.domains.labels import stratified_split
 
 
 def digits(**options: Any) -> Digits:
