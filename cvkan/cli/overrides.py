@@ -22,6 +22,12 @@ PARTS = {
     "memory": "decoder",
 }
 
+# Choices that come with packages of an extra.
+EXTRAS = {
+    "hydra/launcher=joblib": "parallel",
+    **dict.fromkeys(("hydra/launcher=submitit_local", "hydra/launcher=submitit_slurm"), "slurm"),
+}
+
 
 def check(cfg: DictConfig, config_name: str, typed: list[str], root: str) -> None:
     """Refuse a value of another type than the yaml's default, and added keys that nothing reads.
@@ -105,6 +111,8 @@ def explain(error: Exception, config_name: str, typed: list[str]) -> UserError:
     options = getattr(error, "options", None)
     missing = getattr(error, "missing_cfg_file", None)
     group, _, choice = str(missing).removesuffix(".yaml").rpartition("/")
+    if missing and (extra := EXTRAS.get(f"{group}={choice}")):
+        return UserError(f"{group}={choice} is not installed", group, f"Install it: pip install 'cvkan[{extra}]'.")
     if missing and group:
         options = options or _choices(group)
         near = difflib.get_close_matches(choice, options, 1, 0.5)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cvkan.analysis.baselines import logistic_accuracy, majority_accuracy
-from cvkan.domains.loader import EpochSampler, ResumableLoader, leave_interrupts_to_parent
+from cvkan.domains.loader import EpochSampler, ResumableLoader, Share, leave_interrupts_to_parent
 from cvkan.errors import UserError
 from cvkan.spec import Batch, Spec
 
@@ -60,7 +60,7 @@ class Loading(TypedDict):
     ``super().__init__(**loading)``. An unknown one is refused there.
 
     Attributes:
-        batch_size: samples a step.
+        batch_size: samples a step, of all processes together.
         num_workers: loader processes; 0 loads in the main process.
         seed: the run's seed: orders the training samples and draws ``limit_train``.
         limit_train: use only this many training samples, a random subset; None uses all.
@@ -233,15 +233,54 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         split = self.splits["train"]
         n_samples = len(split)  # type: ignore[arg-type]
-        sampler = EpochSampler(n_samples, self.seed, self.sample_weights, self.endless)
+        share = self._share(min(n_samples, self.batch_size))
+        sampler = EpochSampler(n_samples, self.seed, self.sample_weights, self.endless, share)
+        loading = self._loading()
+        if share is not None:
+            loading["batch_size"] = share.batch_size // share.processes
         drop_last = n_samples > self.batch_size
-        return ResumableLoader(split, sampler=sampler, drop_last=drop_last, **self._loading())
+        return ResumableLoader(split, sampler=sampler, drop_last=drop_last, **loading)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.splits["val"], **self._loading())
+        return self._evaluating("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(self.splits["test"], **self._loading())
+        return self._evaluating("test")
+
+    def _evaluating(self, name: str) -> DataLoader[Batch]:
+        split, loading = self.splits[name], self._loading()
+        share = self._share(self.batch_size)
+        if share is None:
+            return DataLoader(split, **loading)
+        del loading["batch_size"]
+        return DataLoader(split, batch_sampler=share.of_split(len(split)), **loading)  # type: ignore[arg-type]
+
+    def _share(self, batch_size: int) -> Share | None:
+        """What this process takes of a batch, cut to a multiple of the processes; None where it trains alone."""
+        if self.trainer is None or self.trainer.world_size == 1:
+            return None
+        processes = self.trainer.world_size
+        return Share(self.trainer.global_rank, processes, batch_size // processes * processes)
+
+    def check_processes(self, processes: int) -> None:
+        """Judge whether several processes can share the batches.
+
+        Raises:
+            UserError: a step has no equal part for each, or a split not a sample.
+        """
+        if self.batch_size % processes:
+            raise UserError(
+                f"data.batch_size={self.batch_size} is what {processes} processes take together, in equal parts",
+                "data.batch_size",
+                f"Set a multiple of {processes}.",
+            )
+        for name in ("train", "val"):
+            if (n_samples := len(self.splits[name])) < processes:  # type: ignore[arg-type]
+                raise UserError(
+                    f"the {name} split has {n_samples} samples for {processes} processes",
+                    "trainer.devices",
+                    "Use fewer processes or more data.",
+                )
 
     def _loading(self) -> dict[str, Any]:
         """Arguments that all loaders share."""

@@ -5,11 +5,41 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
+
+
+class Share(NamedTuple):
+    """What one of several processes that train together takes of every batch.
+
+    Args:
+        rank: number of the process.
+        processes: how many they are.
+        batch_size: samples that they take together; a multiple of ``processes``.
+    """
+
+    rank: int
+    processes: int
+    batch_size: int
+
+    def of_epoch(self, order: Tensor) -> Tensor:
+        """The part of an epoch's samples (n,): of each whole batch a piece, so that the batches stay what they are."""
+        n_batches = len(order) // self.batch_size
+        batches = order[: n_batches * self.batch_size].view(n_batches, self.processes, -1)
+        return batches[:, self.rank].flatten()
+
+    def of_split(self, n_samples: int) -> list[list[int]]:
+        """Batches of a split that is evaluated: each sample once, as many batches for every process.
+
+        Networks such as a wrapped one wait for each other at every batch, so none may have one more; and a sample
+        that was counted twice to even them out would spoil a metric.
+        """
+        n_batches = max(1, min(-(-n_samples // self.batch_size), n_samples // self.processes))
+        pieces = torch.arange(n_samples).tensor_split(n_batches * self.processes)
+        return [piece.tolist() for piece in pieces[self.rank :: self.processes]]
 
 
 class EpochSampler(Sampler[int]):
@@ -21,12 +51,19 @@ class EpochSampler(Sampler[int]):
         weights: from the epoch to the weights (n_samples,) that samples are drawn by, with replacement; where they are
             None, and by default, each comes once.
         endless: the split is a stream that goes on for ever: epoch e has the samples e n to (e + 1) n - 1.
+        share: the part of each batch that this process takes; None takes all.
     """
 
     def __init__(
-        self, n_samples: int, seed: int, weights: Callable[[int], Tensor | None] = lambda _: None, endless: bool = False
+        self,
+        n_samples: int,
+        seed: int,
+        weights: Callable[[int], Tensor | None] = lambda _: None,
+        endless: bool = False,
+        share: Share | None = None,
     ) -> None:
         self.n_samples, self.seed, self.weights, self.endless = n_samples, seed, weights, endless
+        self.share = share
         self.epoch = 0
         self.start = 0
 
@@ -35,7 +72,9 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.n_samples
+        if self.share is None:
+            return self.n_samples
+        return self.n_samples // self.share.batch_size * self.share.batch_size // self.share.processes
 
     def __iter__(self) -> Iterator[int]:
         digest = hashlib.sha256(f"{self.seed}/{self.epoch}".encode()).digest()
@@ -47,6 +86,8 @@ class EpochSampler(Sampler[int]):
             order = torch.multinomial(weights, self.n_samples, replacement=True, generator=generator)
         if self.endless:
             order += self.epoch * self.n_samples
+        if self.share is not None:
+            order = self.share.of_epoch(order)
         yield from order.tolist()[self.start :]
 
 

@@ -179,7 +179,8 @@ class Task(pl.LightningModule):
 
     def _log_training(self, name: str, value: Tensor, batch: Batch) -> None:
         in_bar = name == "loss"
-        self.log(f"train/{name}", value, on_step=False, on_epoch=True, prog_bar=in_bar, batch_size=len(batch["x"]))
+        name, n = f"train/{name}", len(batch["x"])
+        self.log(name, value, on_step=False, on_epoch=True, prog_bar=in_bar, sync_dist=True, batch_size=n)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate("val", batch)

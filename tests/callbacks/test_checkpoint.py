@@ -52,7 +52,7 @@ def test_a_checkpoint_says_what_its_classes_are(tmp_path: Path) -> None:
     for name in ("best.ckpt", "last.ckpt"):
         facts = read_checkpoint(tmp_path / "checkpoints" / name)["cvkan"]["data"]
         nothing_known = dict.fromkeys(("snr_definition", "image", "vectors"))
-        assert facts == {"class_names": ["below", "above"], "snr_db": [], **nothing_known}
+        assert facts == {"class_names": ["below", "above"], "snr_db": [], "vocabulary": [], **nothing_known}
 
 
 def test_unknown_monitor_names_the_logged_metrics(tmp_path: Path) -> None:
