@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 import cvkan
@@ -28,12 +29,15 @@ Status = Literal["completed", "interrupted", "failed"]
 RECORD_KEYS = (
     *("cvkan_version", "git_commit", "python_version", "torch_version", "lightning_version"),
     *("device", "precision", "seed", "parameters", "data_source", "data_fingerprint"),
+    *("config_hash", "overrides", "processes", "slurm_job_id"),
     *("fit_seconds", "samples_per_second", "peak_memory_bytes", "status", "error"),
 )
 
 
 class RunDirectory:
     """The folder of one run and the only code that knows the names in it.
+
+    Of several processes that train together only the first one writes.
 
     Args:
         path: the folder; it and its subfolders are made if they are missing.
@@ -86,6 +90,7 @@ class RunDirectory:
         """Provenance, speed, memory and status."""
         return self.path / "run.json"
 
+    @rank_zero_only
     def write_json(self, name: str, content: Any) -> None:
         """Write ``content`` as ``<run>/<name>``, whole or not at all.
 
@@ -96,10 +101,12 @@ class RunDirectory:
         """
         write_json(self.path / name, content)
 
+    @rank_zero_only
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the resolved configuration (a plain container) as ``config.yaml``."""
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(config)))
 
+    @rank_zero_only
     def start(self, record: dict[str, Any]) -> None:
         """Write ``run.json`` with ``"status": "running"``: a run that is killed outright stays recognisable.
 
@@ -110,6 +117,7 @@ class RunDirectory:
             remove_leftovers(folder)
         self.write_json("run.json", {**dict.fromkeys(RECORD_KEYS), **versions(), **record, "status": "running"})
 
+    @rank_zero_only
     def finish(self, status: Status, error: str | None, figures: Mapping[str, Any]) -> None:
         """Complete ``run.json``.
 

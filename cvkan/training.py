@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.plugins import MixedPrecision
 from omegaconf import DictConfig
 
-from cvkan import build, report
-from cvkan.callbacks.checkpoint import RunCheckpoint
-from cvkan.callbacks.divergence import Divergence
-from cvkan.callbacks.graceful_stop import GracefulStop
-from cvkan.callbacks.history import MetricsCSV, carry_history
-from cvkan.callbacks.progress import progress_callback
-from cvkan.callbacks.step_seed import StepSeed
-from cvkan.callbacks.throughput import Throughput
-from cvkan.checkpointing import AtomicCheckpointIO
+from cvkan import build, companions, distributed, report, slurm
+from cvkan.callbacks.history import carry_history
 from cvkan.data_facts import check_data
+from cvkan.distributed import LocalProcesses
+from cvkan.domains.datamodule import DataModule
 from cvkan.errors import DivergedError, Interrupted, UserError, one_line
-from cvkan.resuming import check_resumable, check_unused, check_weights, earlier_record, repeatable
+from cvkan.resuming import check_resumable, check_unused, check_weights, repeatable
 from cvkan.run_directory import RunDirectory, device_name
+from cvkan.sweeping.identity import config_hash
 from cvkan.tasks.base import Task
+from cvkan.trainers import Trainers
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
-def train(cfg: DictConfig) -> dict[str, Any]:
+def train(cfg: DictConfig, overrides: Sequence[str] = (), companion: LocalProcesses | None = None) -> dict[str, Any]:
     """Fit, test the best checkpoint, and leave a complete run directory in ``cfg.output_dir``.
+
+    With ``trainer=ddp`` several processes call this for one run. All of them fit; then the first one goes on alone, for
+    a test that is shared out has other last batches.
 
     Args:
         cfg: the composed config of ``conf/train.yaml``.
+        overrides: what was typed to compose it; for the record.
+        companion: of a process that another one has started to help it.
 
     Returns:
-        The figures of ``metrics.json``.
+        The figures of ``metrics.json``; nothing in other processes than the first.
 
     Raises:
         UserError: the config or the data is at fault; nothing but an aborted run directory is left.
@@ -46,9 +48,58 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """
     quiet_lightning()
     check_values(cfg)
+    environment = distributed.environment(companion)
+    leading = environment.global_rank() == 0
+    if cfg.ckpt is None:
+        cfg.ckpt = slurm.checkpoint_of_this_job(cfg.output_dir)
     resumed = check_resumable(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    # Missing or faulty data is found here, before there is a run to speak of.
+    data, task = data_and_task(cfg, resumed)
+    run = RunDirectory(cfg.output_dir)
+    if leading:
+        check_unused(run, cfg.ckpt)
+    config = repeatable(cfg)
+    trainers = Trainers(cfg, run, config, leading)
+    trainer, figures = trainers.fitting(environment), trainers.throughput.figures
+    distributed.check(trainer, environment, task, data, overrides)
+    if leading and resumed is not None:
+        carry_history(Path(cfg.ckpt), run)
+    run.write_config(config)
+    run.start(record(cfg, trainer, task, data, overrides))
+    try:
+        with trainers.stop.listening():
+            with companions.started(trainer, environment, cfg, lambda error: run.finish("failed", error, figures())):
+                if cfg.ckpt is None:
+                    task.before_fit(data)
+                fit(trainer, task, data, cfg.ckpt)
+            if not leading:
+                return {}
+            if trainer.world_size > 1:  # where weights were shared out, none of the processes has them all
+                task = build.build_task(cfg, data)
+            metrics = trainers.test(trainers.testing(trainer), task, data)
+            run.write_json("metrics.json", metrics)
+            metrics |= data.baselines()
+            run.write_json("metrics.json", metrics)
+            run.finish("completed", None, figures())
+    except BaseException as error:
+        run.finish(*outcome(error), figures())
+        raise
+    # The run is complete, whatever becomes of its pictures.
+    report.write(run, task)
+    report.print_table(run)
+    return metrics
+
+
+def data_and_task(cfg: DictConfig, resumed: dict[str, Any] | None) -> tuple[DataModule, Task]:
+    """The data, loaded, and the task; missing or faulty data is found here, before there is a run to speak of.
+
+    Args:
+        cfg: the composed config.
+        resumed: the checkpoint that the run goes on from.
+
+    Raises:
+        UserError: they are at fault, or not those of the checkpoint.
+    """
     data = build.build_data(cfg)
     data.prepare_data()
     data.setup()
@@ -56,61 +107,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if resumed is not None:
         check_weights(resumed["state_dict"], task, cfg.ckpt)
         check_data(resumed, data, task, cfg.ckpt)
-    run = RunDirectory(cfg.output_dir)
-    check_unused(run, cfg.ckpt)
-    config = repeatable(cfg)
-    checkpoint = RunCheckpoint(run, cfg.domain.monitor, cfg.domain.mode, cfg.domain.name, config)
-    stop, throughput = GracefulStop(checkpoint), Throughput(earlier_record(cfg.ckpt))
-    trainer = build.build_trainer(
-        cfg,
-        callbacks=[
-            StepSeed(cfg.seed),
-            stop,
-            Divergence(run.last),
-            throughput,
-            progress_callback(),
-            checkpoint,
-            *build.build_callbacks(cfg),
-        ],
-        logger=[MetricsCSV(run.metrics_csv), *build.build_loggers(cfg)],
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=str(run.path),
-        enable_checkpointing=False,
-    )
-    keep_precision(trainer, str(cfg.trainer.precision))
-    if resumed is not None:
-        carry_history(Path(cfg.ckpt), run)
-    run.write_config(config)
-    run.start(
-        {
-            "device": device_name(trainer.strategy.root_device),
-            "precision": str(cfg.trainer.precision),
-            "seed": cfg.seed,
-            "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
-            "data_source": cfg.data["_target_"],
-            "data_fingerprint": data.fingerprint(),
-        }
-    )
-    try:
-        with stop.listening():
-            if cfg.ckpt is None:
-                task.before_fit(data)
-            fit(trainer, task, data, cfg.ckpt)
-            # Without a best one, the monitored metric was never a number.
-            tested_ckpt = run.best if run.best.exists() else run.last
-            (tested,) = trainer.test(task, datamodule=data, ckpt_path=tested_ckpt, weights_only=True, verbose=False)
-            metrics = final_metrics(tested, task, checkpoint)
-            run.write_json("metrics.json", metrics)
-            metrics |= data.baselines()
-            run.write_json("metrics.json", metrics)
-            run.finish("completed", None, throughput.figures())
-    except BaseException as error:
-        run.finish(*outcome(error), throughput.figures())
-        raise
-    # The run is complete, whatever becomes of its pictures.
-    report.write(run, task)
-    report.print_table(run)
-    return metrics
+    return data, task
 
 
 def outcome(error: BaseException) -> tuple[Literal["failed", "interrupted"], str]:
@@ -132,12 +129,22 @@ def fit(trainer: pl.Trainer, task: Task, data: Any, ckpt: str | None) -> None:
         raise UserError(one_line(error), "trainer.fit", "Change the choice that the message names.") from error
 
 
-def final_metrics(tested: Any, task: Task, checkpoint: RunCheckpoint) -> dict[str, Any]:
-    """``metrics.json``: test figures, the task's own, and the best validation score they were chosen by."""
-    figures: dict[str, Any] = {name: float(value) for name, value in tested.items()}
-    if checkpoint.best_score is not None:
-        figures[f"best/{checkpoint.monitor}"] = checkpoint.best_score
-    return figures | task.results()
+def record(
+    cfg: DictConfig, trainer: pl.Trainer, task: Task, data: DataModule, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """What ``run.json`` says of a run from its start on."""
+    return {
+        "device": device_name(trainer.strategy.root_device),
+        "precision": str(cfg.trainer.precision),
+        "seed": cfg.seed,
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "data_source": cfg.data["_target_"],
+        "data_fingerprint": data.fingerprint(),
+        "config_hash": config_hash(cfg),
+        "overrides": list(overrides),
+        "processes": trainer.world_size,
+        "slurm_job_id": slurm.job_id(),
+    }
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -164,16 +171,6 @@ def check_values(cfg: DictConfig) -> None:
         )
 
 
-def keep_precision(trainer: pl.Trainer, precision: str) -> None:
-    """Train in the precision that was asked for: on a CPU, Lightning takes bf16-mixed in the place of 16-mixed.
-
-    torch has had what float16 needs there, autocast and a loss scaler, since 2.3.
-    """
-    if trainer.precision != precision:
-        device = trainer.strategy.root_device.type
-        trainer.strategy.precision_plugin = MixedPrecision(precision, device)  # type: ignore[arg-type]
-
-
 def quiet_lightning() -> None:
     """Silence remarks about this machine and about choices that are made on purpose."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
@@ -186,8 +183,9 @@ def quiet_lightning() -> None:
         ".*Early stopping conditioned on metric.*",  # RunCheckpoint refuses it
         ".*LeafSpec.*is deprecated.*",
         ".*torch._prims_common.check. is deprecated.*",  # torch about itself, in its compiler
-        ".*AMP with fp16 is not supported on CPU.*",  # keep_precision
+        ".*AMP with fp16 is not supported on CPU.*",  # cvkan.trainers
         ".*does not support code generation for complex operators.*",  # the core has none, only its entrance
+        ".*Grad strides do not match bucket view strides.*",  # of one layer among many, with trainer=ddp
         ".*lr_scheduler.step.. before .optimizer.step.*",  # a loss scaler skips the first steps until its scale fits
     ):
         warnings.filterwarnings("ignore", message=message)

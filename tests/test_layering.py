@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "atomic": (),
     "plots": ("core", "spec"),
     "plots_edges": ("core",),
+    "sweeping": ("sweeping", "errors", "atomic"),
     "plots_radio": ("core", "spec"),
     "plots_forecast": (),
     "plots_poetry": (),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cvkan.errors import DivergedError, Interrupted, UserError, one_line
 
@@ -27,6 +27,51 @@ SIGNALLED = 128  # exit codes above it tell which signal ended a job
 
 class _Stopped(BaseException):
     """A signal has ended a job and has been reported; the jobs of a multirun that wait are not started."""
+
+
+class Outcome(NamedTuple):
+    """How a piece of work ended: its exit code, and in one line what went wrong."""
+
+    code: int
+    error: str | None = None
+
+
+class Guarded:
+    """The function that Hydra calls once a job; launchers carry it to other processes.
+
+    Args:
+        job: does the work; raises what it must.
+        config_name: primary config in ``cvkan.conf``.
+        arguments: as typed.
+    """
+
+    def __init__(self, job: Callable[[DictConfig], None], config_name: str, arguments: list[str]) -> None:
+        self.job, self.config_name, self.arguments = job, config_name, arguments
+        self.code = 0  # the highest of the jobs in this process
+        self.launcher = os.getpid()
+        self.__module__ = job.__module__  # hydra names the job's log after it
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Run a job; in a sweep of runs, with its record in the sweep's folder."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        if HydraConfig.get().mode == RunMode.MULTIRUN and "sweep" in cfg:
+            from cvkan.sweeping import jobs
+
+            outcome = Outcome(*jobs.run(cfg, self.attempt, self.launcher))
+        else:
+            outcome = self.attempt(cfg)
+        if outcome.code == UserError.exit_code or outcome.code > SIGNALLED:
+            discard_empty_run()
+        self.code = max(self.code, outcome.code)
+        if outcome.code > SIGNALLED and os.getpid() == self.launcher:
+            raise _Stopped
+
+    def attempt(self, cfg: DictConfig) -> Outcome:
+        """The job, with what it raises reported on stderr."""
+        work = partial(_explained, partial(self.job, cfg), self.config_name, self.arguments)
+        return outcome_of(work, debug=bool(cfg.get("debug")))
 
 
 def launch(
@@ -63,21 +108,10 @@ def launch(
     from cvkan.cli import overrides, resolvers
 
     resolvers.register()
-    codes = [
-        report_errors(partial(overrides.check_flags, arguments, f"cvkan-{config_name.partition('_')[0]}"), debug=False)
-    ]
-    if codes[0]:
-        return codes[0]
-
-    def guarded(cfg: DictConfig) -> None:
-        work = partial(_explained, partial(job, cfg), config_name, arguments)
-        codes.append(report_errors(work, debug=bool(cfg.get("debug"))))
-        if codes[-1] == UserError.exit_code:
-            discard_empty_run()
-        if codes[-1] > SIGNALLED:
-            raise _Stopped
-
-    guarded.__module__ = job.__module__  # hydra names the job's log after it
+    check = partial(overrides.check_flags, arguments, f"cvkan-{config_name.partition('_')[0]}")
+    if code := report_errors(check, debug=False):
+        return code
+    guarded = Guarded(job, config_name, arguments)
     main = hydra.main(version_base="1.3", config_path="pkg://cvkan.conf", config_name=config_name)(guarded)
 
     def composed() -> None:
@@ -86,33 +120,39 @@ def launch(
 
     # Jobs let nothing out: even a plain ValueError or OSError is about the command line here.
     work = partial(_explained, composed, config_name, arguments, also=(OSError, ValueError))
+    code = 0
     with suppress(_Stopped):
-        codes.append(report_errors(work, debug="debug=true" in arguments))
-    return max(codes)
+        code = report_errors(work, debug="debug=true" in arguments)
+    return max(code, guarded.code)
 
 
 def report_errors(work: Callable[[], None], debug: bool) -> int:
     """Call ``work`` and turn what it raises into a message on stderr and an exit code."""
+    return outcome_of(work, debug).code
+
+
+def outcome_of(work: Callable[[], None], debug: bool) -> Outcome:
+    """Call ``work`` and turn what it raises into a message on stderr, an exit code and one line."""
     try:
         work()
     except UserError as error:
         if debug:
             traceback.print_exc()
         print(f"error: {one_line(error)}", file=sys.stderr)
-        return UserError.exit_code
+        return Outcome(UserError.exit_code, one_line(error))
     except DivergedError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
-        return DivergedError.exit_code
+        return Outcome(DivergedError.exit_code, one_line(error))
     except Interrupted as error:
         print(f"interrupted{resume_hint(error.last_checkpoint)}", file=sys.stderr)
-        return error.exit_code
+        return Outcome(error.exit_code, one_line(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
-    except Exception:
+        return Outcome(130, "interrupted")
+    except Exception as error:
         traceback.print_exc()
-        return 1
-    return 0
+        return Outcome(1, f"{type(error).__name__}: {one_line(error)}")
+    return Outcome(0)
 
 
 def resume_hint(last_checkpoint: Path | None) -> str:
@@ -130,10 +170,11 @@ def discard_empty_run() -> None:
     # A command without a folder of its own stands in the user's.
     if (folder / "run.json").exists() or folder.resolve() == Path.cwd().resolve():
         return
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.close()
-            Path(handler.baseFilename).unlink(missing_ok=True)
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, logging.FileHandler)]:
+        root.removeHandler(handler)  # it would open its file again for whoever logs next
+        handler.close()
+        Path(handler.baseFilename).unlink(missing_ok=True)
     shutil.rmtree(folder / ".hydra", ignore_errors=True)
     # Its own folder and those above it that it was made with, as far as they are empty; never the user's own.
     here = Path.cwd().resolve()

@@ -16,7 +16,7 @@ from cvkan.errors import UserError
 # The task judges `regularizer` itself, by the model that was built.
 PARTS = {
     **dict.fromkeys(("embedding", "position", "block", "psi", "linear", "aggregation", "interaction", "heads")),
-    **dict.fromkeys(("norm", "centering", "readout", "pooling", "image", "task_head")),
+    **dict.fromkeys(("norm", "centering", "readout", "pooling", "image", "task_head", "skip")),
     "snr_loss": "loss",
     **dict.fromkeys(("decoder", "teacher_forcing"), "task"),
     "memory": "decoder",

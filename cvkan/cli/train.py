@@ -18,6 +18,8 @@ HELP = """cvkan-train: train a complex-valued network, test its best checkpoint,
   cvkan-train domain=synthetic                      hidden in-phase tokens, embedded
   cvkan-train domain=audio data=audio_folder data.root=DIR data.index=index.csv
   cvkan-train ckpt=RUN/checkpoints/last.ckpt        go on with an interrupted run
+  cvkan-train -m pooling=mean,attention seed=0,1,2  a run for each; means over seeds in summary.md, .html, .csv
+  cvkan-train -m sweep.resume=multirun/DATE         go on with an interrupted sweep
 """
 
 
@@ -29,18 +31,30 @@ def job(cfg: DictConfig) -> None:
     from cvkan.cli import overrides
 
     hydra_config = HydraConfig.get()
-    overrides.check(cfg, CONFIG_NAME, list(hydra_config.overrides.task), root="model")
+    typed = list(hydra_config.overrides.task)
+    overrides.check(cfg, CONFIG_NAME, typed, root="model")
     # A job of a multirun lives where Hydra put it.
     OmegaConf.update(cfg, "output_dir", hydra_config.runtime.output_dir)
 
+    from cvkan.sweeping.records import typed_overrides
     from cvkan.training import train
 
-    train(cfg)
+    train(cfg, typed_overrides(typed))
+
+
+def prepare(arguments: list[str]) -> list[str]:
+    """A checkpoint or the folder of a sweep, without more, means the run or the sweep that it is of."""
+    from cvkan.cli import overrides
+    from cvkan.sweeping import resuming
+
+    return resuming.with_sweep(overrides.with_config_of_run(arguments))
 
 
 def run() -> int:
     """Do what ``sys.argv`` says; returns the exit code."""
-    return launch(CONFIG_NAME, job, HELP)
+    code = launch(CONFIG_NAME, job, HELP, prepare)
+    sweeping = sys.modules.get("cvkan.sweeping.sweep")  # Hydra has loaded it if there was a multirun
+    return code if sweeping is None else sweeping.close(code)
 
 
 def main() -> None:

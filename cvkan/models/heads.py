@@ -29,10 +29,19 @@ class LinearHead(RealLinear):
     Args:
         n_features: features F.
         spec: gives the number of outputs K.
+        gain: factor on weights and bias at the start; 0 for a network that adds nothing yet to what stands beside it.
+
+    Raises:
+        ValueError: ``gain`` is negative.
     """
 
-    def __init__(self, n_features: int, spec: Spec) -> None:
+    def __init__(self, n_features: int, spec: Spec, gain: float = 1.0) -> None:
         super().__init__(n_features, spec.n_outputs)
+        if gain < 0:
+            raise ValueError(f"gain must not be negative, got {gain}; set task_head.gain=1")
+        with torch.no_grad():
+            self.weight.mul_(gain)
+            self.bias.mul_(gain)
 
     def rank_by_magnitude(self, n_magnitudes: int) -> None:
         """Start as a threshold on the mean of the first features, the magnitudes |z| of a token.

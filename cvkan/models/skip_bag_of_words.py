@@ -15,68 +15,75 @@ from cvkan.spec import Batch, Spec
 
 
 class BagOfWordsSkip(Skip):
-    """logits + scale (b + sum over the different words w of the sample of W_w), W (V, K).
+    """logits + scale (b + sum over the different words w of the sample of (W_0 + rate W)_w), W_0 and W (V, K).
 
-    How often a word stands in a sample and where plays no part. W and b are learned. With ``start="naive_bayes"`` they
-    begin as
+    How often a word stands in a sample and where plays no part. W_0 and b are a fixed start and W, from 0 on, what
+    training changes about it. Adam moves every weight by about its learning rate, so that ``rate`` is that of the words
+    in units of the network's. With ``start="naive_bayes"``
 
     ::
 
-        W_wk = log p(w | k) - mean_j log p(w | j),   p(w | k) = (alpha + n_wk) / sum_v (alpha + n_vk)
+        W_0,wk = log p(w | k) - mean_j log p(w | j),   p(w | k) = (alpha + n_wk) / sum_v (alpha + n_vk)
 
-    n_wk being how many training samples of class k have the word, and b as the logarithm of the share of class k. A
+    n_wk being how many training samples of class k have the word, and b is the logarithm of the share of class k. A
     word that none has gives 0.
 
     Args:
         spec: samples of ids (N,) with a vocabulary, one class each.
-        start: ``naive_bayes``, or ``zero``.
+        start: ``naive_bayes``, which the task lets it take from the training samples; or ``zero``.
         smoothing: alpha; 1 is Laplace's.
-        scale: factor at the start, learned. The sum is too sure of itself, as it counts every word as if it knew
-            nothing of the others, and on the training samples more so, as their own words are in the counts.
+        scale: factor on all of it. The sum is too sure of itself, as it counts every word as if it knew nothing of the
+            others, and on the training samples more so, as their own words are in the counts.
+        rate: at least 0; 0 keeps the words at their start.
 
     Raises:
         ValueError: the samples are no words or have no class, or an argument is out of range.
 
     Source: Wang and Manning, "Baselines and bigrams: simple, good sentiment and topic classification", 2012, the
-        binarised multinomial naive Bayes; that it goes on to learn, beside a network, is our own choice.
+        binarised multinomial naive Bayes; that it learns on, beside a network, is our own choice.
     """
 
-    def __init__(self, spec: Spec, start: str, smoothing: float, scale: float) -> None:
+    start_weight: Tensor
+    start_bias: Tensor
+
+    def __init__(self, spec: Spec, start: str, smoothing: float, scale: float, rate: float) -> None:
         super().__init__()
         check_words(spec, "skip=bag_of_words")
         if spec.target != "classes":
             raise ValueError(f"skip=bag_of_words tells classes, the data has {spec.target!r}; set skip=none")
         if start not in ("naive_bayes", "zero"):
             raise ValueError(f"start must be naive_bayes or zero, got {start!r}; set skip.start=naive_bayes")
-        if not smoothing > 0:
-            raise ValueError(f"smoothing must be positive, got {smoothing}; set skip.smoothing=1")
-        self.from_counts, self.smoothing = start == "naive_bayes", smoothing
-        self.table = nn.Embedding(len(spec.vocabulary), spec.n_outputs, padding_idx=PADDING)
-        nn.init.zeros_(self.table.weight)
-        self.bias = nn.Parameter(torch.zeros(spec.n_outputs))
-        self.scale = nn.Parameter(torch.tensor(scale))
+        if not smoothing > 0 or not scale > 0:
+            raise ValueError(f"smoothing and scale must be positive, got {smoothing} and {scale}; set skip.smoothing=1")
+        if rate < 0:
+            raise ValueError(f"rate must not be negative, got {rate}; set skip.rate=0 to keep the words at their start")
+        self.from_counts, self.smoothing, self.scale, self.rate = start == "naive_bayes", smoothing, scale, rate
+        size = len(spec.vocabulary), spec.n_outputs
+        self.register_buffer("start_weight", torch.zeros(size))
+        self.register_buffer("start_bias", torch.zeros(spec.n_outputs))
+        self.weight = nn.Parameter(torch.zeros(size)) if rate else None
 
     def forward(self, logits: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, K), with those of the bag of the ids x (B, N) added; mask (B, N), 1 = valid."""
         words, once = different_words(x, mask)
-        votes = F.embedding_bag(words, self.table.weight, mode="sum", per_sample_weights=once.to(self.table.weight))
-        return logits + self.scale * (self.bias + votes)
+        weight = self.start_weight if self.weight is None else self.start_weight + self.rate * self.weight
+        votes = F.embedding_bag(words, weight, mode="sum", per_sample_weights=once.to(weight))  # (B, K)
+        return logits + self.scale * (self.start_bias + votes)
 
     def start_from(self, train: Batch) -> None:
-        """Begin as the naive Bayes classifier of all training samples, if that is the start."""
+        """Start as the naive Bayes classifier of all training samples, if that is the start."""
         if not self.from_counts:
             return
         words, once = different_words(train["x"], train.get("mask"))
-        n_words, n_classes = self.table.weight.shape
+        n_words, n_classes = self.start_weight.shape
         cell = words * n_classes + train["y"][:, None]  # (B, N), place in the table of counts
         counts = torch.bincount(cell[once], minlength=n_words * n_classes).view(n_words, n_classes).float()
         smoothed = counts + self.smoothing
         log_p = (smoothed / (smoothed.sum(dim=0) - smoothed[PADDING])).log()
         weights = log_p - log_p.mean(dim=1, keepdim=True)
+        self.start_weight.copy_(weights.masked_fill(counts.sum(dim=1, keepdim=True) == 0, 0.0))
         share = torch.bincount(train["y"], minlength=n_classes) + self.smoothing
-        with torch.no_grad():
-            self.table.weight.copy_(weights.masked_fill(counts.sum(dim=1, keepdim=True) == 0, 0.0))
-            self.bias.copy_((share / share.sum()).log())
+        self.start_bias.copy_((share / share.sum()).log())
 
 
 def different_words(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

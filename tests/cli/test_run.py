@@ -90,7 +90,7 @@ def test_faulty_job_of_a_multirun_does_not_keep_the_others_from_running(train_he
     assert result.code == 2
     assert result.err.count("error: ") == 1
     (sweep,) = Path("multirun").iterdir()
-    assert [path.name for path in sweep.iterdir() if path.is_dir()] == ["1"]
+    assert [path.name for path in sweep.iterdir() if path.is_dir() and not path.name.startswith(".")] == ["1"]
     assert (sweep / "1/metrics.json").exists()
 
 
@@ -107,7 +107,7 @@ def test_signal_ends_all_jobs_of_a_multirun(train_here: Train) -> None:
 
     assert result.code == 143
     (sweep,) = Path("multirun").iterdir()
-    assert [path.name for path in sweep.iterdir() if path.is_dir()] == ["0"]
+    assert [path.name for path in sweep.iterdir() if path.is_dir() and not path.name.startswith(".")] == ["0"]
 
 
 def test_single_training_sample_has_baselines_too(train_here: Train) -> None:

@@ -17,7 +17,7 @@ SPEC = Spec((7,), "classes", N_CLASSES, vocabulary=("", "<unk>", *map(str, range
 
 
 def skip(start: str = "naive_bayes", smoothing: float = 0.7) -> BagOfWordsSkip:
-    return BagOfWordsSkip(SPEC, start=start, smoothing=smoothing, scale=1.0)
+    return BagOfWordsSkip(SPEC, start=start, smoothing=smoothing, scale=1.0, rate=0.5)
 
 
 def training(seed: int = 0, n: int = 40) -> Batch:
@@ -56,8 +56,8 @@ def test_words_that_no_training_sample_has_say_nothing() -> None:
     train["x"] = train["x"].masked_fill(train["x"] == 5, 6)
     model = skip()
     model.start_from(train)
-    assert (model.table.weight[5] == 0).all()
-    assert (model.table.weight[6] != 0).all()
+    assert (model.start_weight[5] == 0).all()
+    assert (model.start_weight[6] != 0).all()
 
 
 def test_order_repetition_and_padding_play_no_part() -> None:
@@ -77,9 +77,20 @@ def test_it_adds_to_the_logits_and_learns(start: str) -> None:
     model.start_from(train)
     found = model(logits, train["x"], train["mask"])
     assert torch.equal(found, logits) == (start == "zero")
-    gradient = torch.autograd.grad(found.square().sum(), model.table.weight)[0]
+    gradient = torch.autograd.grad(found.square().sum(), model.weight)[0]
     assert (gradient[0] == 0).all()  # the padding has no say
     assert (gradient[1:] != 0).all()
+
+
+def test_what_is_learned_counts_by_the_rate_and_nothing_is_learned_at_0() -> None:
+    model, x, logits = skip("zero"), torch.tensor([[3, 4]]), torch.zeros(1, N_CLASSES)
+    with torch.no_grad():
+        model.weight.copy_(torch.randn_like(model.weight))
+    torch.testing.assert_close(model(logits, x)[0], 0.5 * model.weight[3:5].sum(dim=0))
+    fixed = BagOfWordsSkip(SPEC, start="naive_bayes", smoothing=1.0, scale=1.0, rate=0.0)
+    fixed.start_from(training())
+    assert not list(fixed.parameters())
+    assert (fixed(logits, x) != 0).all()
 
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=4, max_size=4), min_size=1, max_size=4))
@@ -95,9 +106,11 @@ def test_different_words_are_the_set_of_the_valid_ones(rows: list[list[int]]) ->
         (Spec((7,), "classes", 2), {}, "skip=bag_of_words needs ids of words"),
         (Spec((7,), "token_mask", 1, vocabulary=("", "<unk>")), {}, "tells classes, the data has 'token_mask'"),
         (SPEC, {"start": "bayes"}, r"got 'bayes'; set skip\.start=naive_bayes"),
-        (SPEC, {"smoothing": 0.0}, r"smoothing must be positive, got 0\.0"),
+        (SPEC, {"smoothing": 0.0}, r"smoothing and scale must be positive, got 0\.0"),
+        (SPEC, {"scale": -1.0}, r"must be positive, got 1\.0 and -1\.0"),
+        (SPEC, {"rate": -1.0}, r"rate must not be negative, got -1\.0; set skip\.rate=0"),
     ],
 )
 def test_what_does_not_fit_is_refused(spec: Spec, change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        BagOfWordsSkip(spec, **{"start": "zero", "smoothing": 1.0, "scale": 1.0, **change})
+        BagOfWordsSkip(spec, **{"start": "zero", "smoothing": 1.0, "scale": 1.0, "rate": 0.1, **change})

@@ -135,3 +135,17 @@ def test_untrained_ranking_is_by_mean_magnitude() -> None:
     head.rank_by_magnitude(2)
     features = torch.randn(5, 6)
     torch.testing.assert_close(head(features)[:, 0], 4 * (features[:, :2].mean(1) - 1.35))
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.5])
+def test_gain_scales_all_logits_at_the_start(gain: float) -> None:
+    spec, x = Spec((8,), "forecast", 3), torch.randn(5, 6)
+    torch.manual_seed(0)
+    plain = LinearHead(6, spec)
+    torch.manual_seed(0)
+    torch.testing.assert_close(LinearHead(6, spec, gain)(x), gain * plain(x))
+
+
+def test_a_negative_gain_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"task_head\.gain"):
+        LinearHead(6, Spec((8,), "forecast", 3), -1.0)

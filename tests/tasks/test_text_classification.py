@@ -54,14 +54,14 @@ def run() -> tuple[TextClassificationTask, list[Batch]]:
 
 def test_the_bag_of_words_starts_from_all_training_sentences() -> None:
     task, data = built()
-    assert (task.model.skip.table.weight == 0).all()
+    assert (task.model.skip.start_weight == 0).all()
     task.before_fit(data)
     x, y = (data.splits["train"].tensors[name] for name in "xy")
     expected = torch.stack([((x == 5).any(dim=1) & (y == k)).sum() + 1.0 for k in (0, 1)])
     n_words = len(data.spec.vocabulary) - 1
     totals = [sum(len(set(row.tolist()) - {0}) for row in x[y == k]) + n_words for k in (0, 1)]
     log_p = (expected / torch.tensor(totals)).log()
-    torch.testing.assert_close(task.model.skip.table.weight[5].detach(), log_p - log_p.mean())
+    torch.testing.assert_close(task.model.skip.start_weight[5], log_p - log_p.mean())
 
 
 def test_examples_are_those_the_network_was_most_sure_of(run: tuple[TextClassificationTask, list[Batch]]) -> None:
