@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # The picture named under the result table: the first of these that the run made.
 HEADLINE_PLOTS = (
-    *("accuracy_over_snr", "cosine_by_position", "polarization", "polarization_layers", "confusion_matrix", "curves"),
+    *("accuracy_over_snr", "cosine_by_position", "forecasts", "polarization", "polarization_layers"),
+    *("confusion_matrix", "curves"),
 )
 HEADLINE_TABLES = ("per_snr",)  # printed below the result table, where the run has them
 MAX_COLUMNS = 10  # of such a table, so that it fits a terminal

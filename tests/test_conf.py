@@ -297,7 +297,7 @@ def test_options_of_data_optimizer_and_scheduler_arrive() -> None:
 
 def test_callbacks_and_loggers_are_built(tmp_path: Path) -> None:
     names = [type(callback).__name__ for callback in build.build_callbacks(composed("callbacks=ema"))]
-    assert names == ["LearningRateMonitor", "EarlyStopping", "PolarizationMonitor", "EMAWeightAveraging"]
+    assert names == ["LearningRateMonitor", "EarlyStopping", "PolarizationMonitor", "WeightAverage"]
     assert build.build_loggers(composed()) == []
     (logger,) = build.build_loggers(composed("logger=tensorboard", f"output_dir={tmp_path}"))
     assert Path(logger.log_dir) == tmp_path / "tensorboard"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from toy_run import N_BATCHES, SignalAt, ToyTask, run_toy
 
+from cvkan.callbacks.weight_averaging import WeightAverage
 from cvkan.checkpointing import read_checkpoint
 from cvkan.errors import Interrupted
 from cvkan.run_directory import RunDirectory
@@ -57,10 +58,10 @@ CASES = {
     "last validation": (SignalAt(signal.SIGTERM, 3), {}),
     "accumulated gradients": (SignalAt(signal.SIGTERM, 1, 2), {"accumulate_grad_batches": 2}),
     "loader processes": (SignalAt(signal.SIGTERM, 2, 2), {"num_workers": 2}),
-    "averaged weights": (SignalAt(signal.SIGTERM, 1, 2), {"extra": lambda: [EMAWeightAveraging(decay=0.9)]}),
+    "averaged weights": (SignalAt(signal.SIGTERM, 1, 2), {"extra": lambda: [WeightAverage(decay=0.9)]}),
     "averaged weights, epoch end": (
         SignalAt(signal.SIGTERM, 1),
-        {"extra": lambda: [EMAWeightAveraging(decay=0.9)]},
+        {"extra": lambda: [WeightAverage(decay=0.9)]},
     ),
     "plateau scheduler": (SignalAt(signal.SIGTERM, 1), {"task": lambda: ToyTask("plateau")}),
     "max_steps, epoch end": (SignalAt(signal.SIGTERM, 1), {"max_steps": 3 * N_BATCHES + 2, "max_epochs": -1}),
