@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The picture named under the result table: the first of these that the run made.
 HEADLINE_PLOTS = (
-    *("accuracy_over_snr", "cosine_by_position", "forecasts", "polarization", "polarization_layers"),
+    *("accuracy_over_snr", "cosine_by_position", "forecast", "polarization", "polarization_layers"),
     *("confusion_matrix", "curves"),
 )
 HEADLINE_TABLES = ("per_snr",)  # printed below the result table, where the run has them
