@@ -126,8 +126,8 @@ def sources(root: Path) -> Iterator[Finding]:
         domain = str(node["_target_"]).split(".")[2]
         if node.keys().isdisjoint(PLACES):
             embedded.setdefault(domain, []).append(path.stem)
-        elif is_in(root, node, domain):
-            yield Finding("data", f"data={path.stem}", f"found: domain={domain} data.root={root}")
+        elif (folder := folder_of(root, node, domain)) is not None:
+            yield Finding("data", f"data={path.stem}", f"found: domain={domain} data.root={folder}")
         else:
             absent.setdefault(domain, []).append(path.stem)
     for domain, names in embedded.items():
@@ -136,19 +136,28 @@ def sources(root: Path) -> Iterator[Finding]:
         yield Finding("data", f"{domain}, not in {root}", ", ".join(names))
 
 
-def is_in(root: Path, node: DictConfig, domain: str) -> bool:
-    """Does a source find its files in a folder? Nothing is fetched, and no more is read than it takes to tell."""
+def folder_of(root: Path, node: DictConfig, domain: str) -> Path | None:
+    """The folder, this one or one in it, that a source finds its files in; None if there is none.
+
+    Nothing is fetched, and no more is read than it takes to tell.
+
+    Args:
+        root: the folder.
+        node: config of the source.
+        domain: the domain it belongs to.
+    """
     if node.keys().isdisjoint({"root"}) or not root.is_dir():  # "in" is false for a value that is not set
-        return False
+        return None
     settings = cast(DictConfig, OmegaConf.load(str(files("cvkan.conf") / "domain" / f"{domain}.yaml")))
-    node["root"] = str(root)
-    whole = OmegaConf.create({"data": node, "seed": 0, "domain": settings.get("domain", {})})
-    try:
-        data = build.build_data(whole)
-        data.prepare_data()
-    except UserError:
-        return False
-    return True
+    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
+        node["root"] = str(folder)
+        whole = OmegaConf.create({"data": node, "seed": 0, "domain": settings.get("domain", {})})
+        try:
+            build.build_data(whole).prepare_data()
+        except UserError:
+            continue
+        return folder
+    return None
 
 
 def surroundings(folder: Path) -> Iterator[Finding]:

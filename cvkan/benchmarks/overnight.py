@@ -20,7 +20,7 @@ from cvkan.benchmarks.overnight_table import Night, Result
 from cvkan.benchmarks.rows import Row
 from cvkan.benchmarks.suite import Suite
 from cvkan.benchmarks.training_process import train_apart
-from cvkan.doctor import is_in
+from cvkan.doctor import folder_of
 from cvkan.errors import UserError
 
 UNFINISHED = "unfinished"  # a file in the folder of the runs, until the last of them is done
@@ -110,21 +110,20 @@ class OvernightSuite(Suite):
         parts = [self.settings["all"]]
         if case.embedded is not None:
             parts.append(self.settings["originals"])
-            absent = self.missing(choices)
-            if absent is None:
-                choices.append(f"data.root={self.root}")
+            source, folder = self.source(choices)
+            if folder is not None:
+                choices.append(f"data.root={folder}")
             else:
                 choices += case.embedded.split()
-                note = f"{case.embedded}: {absent} is not in {self.root}"
+                note = f"{case.embedded}: {source} is not in {self.root}"
         parts.append(self.settings.get(name, ""))
         return [*choices, f"seed={self.seed}", *" ".join(parts).split()], note
 
-    def missing(self, choices: list[str]) -> str | None:
-        """Name of the data source that is chosen but not there; None if it is."""
+    def source(self, choices: list[str]) -> tuple[str, Path | None]:
+        """Name of the data source that is chosen, and the folder it is in; None if it is not there."""
         cfg = compose("train", overrides=choices, return_hydra_config=True)
         node = cast(DictConfig, OmegaConf.masked_copy(cfg, ["data"]).data)
-        found = is_in(self.root, node, cfg.domain.name)
-        return None if found else cast(str, cfg.hydra.runtime.choices["data"])
+        return cast(str, cfg.hydra.runtime.choices["data"]), folder_of(self.root, node, cfg.domain.name)
 
     def train(self, typed: list[str], run: Path) -> None:
         """Train a case, unless the part of the night before the interruption has."""

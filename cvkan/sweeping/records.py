@@ -22,7 +22,7 @@ Status = Literal["waiting", "running", "completed", "pruned", "diverged", "refus
 # What the exit codes of docs/architecture.md say of a job.
 STATUS_OF_CODE: dict[int, Status] = {0: "completed", 1: "failed", 2: "refused", 3: "diverged"}
 KILLED_CODE = 1  # a job that vanished counts as a fault
-FINISHED = ("completed", "diverged")  # it would end the same way again
+FINISHED = ("completed", "pruned", "diverged")  # it would end the same way again
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cvkan.sweeping.processes import is_alive, is_here
 from cvkan.sweeping.records import read_plan, read_record, read_records, typed_overrides
 
 KEY = "sweep.resume="
+FOLDER = "hydra.sweep.dir="
 PATIENCE_SECONDS = 30  # for jobs of a killed launcher, which save and end by themselves
 
 
@@ -25,15 +26,16 @@ def with_sweep(arguments: list[str]) -> list[str]:
     Launcher and other ``hydra`` choices may be typed anew; with any other override, the sweep is the one typed.
 
     Raises:
-        UserError: DIR is no sweep, still runs, or stands beside another folder.
+        UserError: DIR is no sweep, still runs, or stands beside another folder; or a new sweep has the folder of one.
     """
     named = [argument for argument in arguments if argument.startswith(KEY)]
     if not named or named[-1] == f"{KEY}null":
+        refuse_used(arguments)
         return arguments
     sweep = Path(named[-1].removeprefix(KEY).strip("'\""))
     if not (sweep / "multirun.yaml").is_file():
         raise UserError(f"{sweep} is no folder of a sweep", "sweep.resume", "Name the folder of its multirun.yaml.")
-    if any(argument.startswith("hydra.sweep.dir=") for argument in arguments):
+    if any(argument.startswith(FOLDER) for argument in arguments):
         raise UserError("a sweep goes on in its own folder", "hydra.sweep.dir", "Remove it, or remove sweep.resume.")
     refuse_running(sweep)
     flags = [] if {"-m", "--multirun"} & set(arguments) else ["-m"]
@@ -41,8 +43,21 @@ def with_sweep(arguments: list[str]) -> list[str]:
     if any(not is_hydras(argument) for argument in others):
         return [*flags, *arguments]
     before = OmegaConf.load(sweep / "multirun.yaml").hydra
-    hydras = [] if others else [line for line in before.overrides.hydra if not line.startswith("hydra.sweep.dir=")]
+    hydras = [] if others else [line for line in before.overrides.hydra if not line.startswith(FOLDER)]
     return [*flags, *config_flags(before, arguments), *arguments, *typed_overrides(before.overrides.task), *hydras]
+
+
+def refuse_used(arguments: list[str]) -> None:
+    """Refuse to begin a sweep in the folder of another one: its records would be written over.
+
+    Raises:
+        UserError: the folder that is typed holds a sweep.
+    """
+    for argument in arguments:
+        folder = Path(argument.removeprefix(FOLDER).strip("'\""))
+        if argument.startswith(FOLDER) and read_records(folder):
+            fix = f"Go on with it by sweep.resume={folder}, or choose another folder."
+            raise UserError(f"{folder} holds a sweep", "hydra.sweep.dir", fix)
 
 
 def is_hydras(argument: str) -> bool:

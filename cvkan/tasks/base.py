@@ -151,6 +151,8 @@ class Task(pl.LightningModule):
             return {}
         from cvkan import plots
 
+        if traceable(self.model).grid == (1,):  # type: ignore[union-attr]
+            return {}  # a token alone is neither louder than others nor in phase with them
         found = polarization(self, self.example)
         wanted = self.example["y"] if self.spec.per_token else None
         maps = plots.polarization(found, N_DRAWN, self.titles(), self.spec.sample_rate_hz, wanted)

@@ -65,7 +65,10 @@ def test_sources_are_found_where_their_files_are(tmp_path: Path) -> None:
     (tmp_path / "RML2016.10a_dict.pkl").write_bytes(pickle.dumps({}))
     assert "data=sst2" not in found()
     (tmp_path / "train.tsv").write_text("sentence\tlabel\n")
-    assert "domain=text" in found()["data=sst2"]
+    assert found()["data=sst2"] == f"found: domain=text data.root={tmp_path}"
+    (tmp_path / "ett").mkdir()
+    (tmp_path / "ett/ETTh1.csv").touch()
+    assert found()["data=etth1"] == f"found: domain=timeseries data.root={tmp_path}/ett"
     for domain, names in found().items():
         if domain.endswith("no file needed"):
             assert "rml2018" not in names

@@ -57,6 +57,14 @@ def test_what_is_typed_is_the_sweep(sweep: Path) -> None:
     assert resuming.with_sweep(["seed=1"]) == ["seed=1"]
 
 
+def test_a_new_sweep_does_not_write_over_another(sweep: Path) -> None:
+    typed = ["-m", "seed=0,1", f"hydra.sweep.dir={sweep}"]
+    assert resuming.with_sweep(typed) == typed  # nothing has run there
+    make_job(sweep, "0", "seed=0")
+    with pytest.raises(UserError, match=f"holds a sweep.*sweep.resume={sweep}"):
+        resuming.with_sweep(typed)
+
+
 def test_own_config_folder_is_taken_again(sweep: Path) -> None:
     earlier = OmegaConf.load(sweep / "multirun.yaml")
     earlier.hydra.runtime.config_sources.append({"provider": "command-line", "path": "/my/conf"})
