@@ -16,11 +16,11 @@ class WeightAverage(EMAWeightAveraging):
     latter whenever the callback has seen a fit, also to test after it: the weights that nobody has validated.
 
     Args:
-        options: see ``EMAWeightAveraging``.
+        decay: share of the average that stays at a step.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, decay: float) -> None:
+        super().__init__(decay=decay)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, cast, runtime_checkable
 
 import lightning.pytorch as pl
 from torch import Tensor, nn
@@ -31,6 +31,22 @@ class Monitoring(Protocol):
     """A scheduler that is stepped with a metric, once a validation."""
 
     monitor: str
+
+
+class Parts(TypedDict):
+    """What every task is made of; a subclass with further arguments hands them on as ``**parts: Unpack[Parts]``.
+
+    Attributes:
+        spec, model, loss, optimizer, scheduler, augment, regularizers: see :class:`Task`.
+    """
+
+    spec: Spec
+    model: nn.Module
+    loss: nn.Module
+    optimizer: Callable[..., Optimizer]
+    scheduler: Callable[..., LRScheduler]
+    augment: nn.Module | None
+    regularizers: NotRequired[Mapping[str, Regularizer] | None]
 
 
 class Task(pl.LightningModule):

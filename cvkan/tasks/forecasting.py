@@ -5,7 +5,7 @@ Legend: B batch, C channels, L steps of a window, H steps ahead, Q quantiles.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
@@ -15,7 +15,7 @@ from cvkan.analysis.forecasting import LinearForecast, no_level, window_mean
 from cvkan.losses_forecast import Pinball
 from cvkan.models.skip_linear import LinearStart
 from cvkan.spec import Batch
-from cvkan.tasks.base import Task
+from cvkan.tasks.base import Parts, Task
 from cvkan.tasks.forecast_scores import ForecastErrors, IntervalScores
 from cvkan.tasks.forecasting_frame import Normalization
 
@@ -56,7 +56,7 @@ class ForecastingTask(Task):
     target = "forecast"
     kept: Tensor
 
-    def __init__(self, *, normalization: Normalization, **parts: Any) -> None:
+    def __init__(self, *, normalization: Normalization, **parts: Unpack[Parts]) -> None:
         self.normalization = normalization  # no module; what follows already compares
         super().__init__(**parts)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cvkan.core.pooling import (
     AttentionPooling,
+    FlattenPooling,
     MagnitudePooling,
     MaxPooling,
     MeanPooling,
@@ -142,3 +143,15 @@ def test_unknown_readout_and_indivisible_heads_are_refused() -> None:
     for pooling in (*POOLINGS.values(), NoPooling, Pooling):
         with pytest.raises(ValueError, match="n_heads must divide d_complex, got n_heads=3 and d_complex=4"):
             pooling(4, 3)
+
+
+def test_flattened_tokens_keep_their_places_in_samples_of_any_length() -> None:
+    module, z = FlattenPooling(D, 2), gaussian(2, 5, D)
+    assert module.n_features(2 * D, (2, 4)) == 8 * 2 * D
+    planes = list(planes_of(z))
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    out = module(tuple(planes), planes, mask).unflatten(1, (8, 2 * D))
+    torch.testing.assert_close(out[0, :5], torch.cat([x[0] for x in planes], dim=-1), rtol=0, atol=0)
+    assert out[1, :2].ne(0).all()
+    assert out[:, 5:].eq(0).all()
+    assert out[1, 2:].eq(0).all()
