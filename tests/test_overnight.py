@@ -90,6 +90,7 @@ def test_cases_of_the_shipped_suite_compose(tmp_path: Path, composer: None) -> N
         ({"value": 0.7}, "WORSE"),
         ({"fit_seconds": 25.0}, "SLOWER"),
         ({"value": 0.7, "fit_seconds": 25.0}, "WORSE SLOWER"),
+        ({"fit_seconds": 0.1}, "same"),
         ({"fit_seconds": 25.0, "device": "another"}, "same"),
         ({"status": "failed", "value": None}, "FAILED"),
     ],
@@ -99,6 +100,12 @@ def test_verdicts(changes: dict[str, object], word: str) -> None:
     assert overnight_table.verdict(now, RESULT) == word
     found = overnight_table.regressions(Night("small", [now]), {"case": RESULT})
     assert found == ([f"case: {word}"] if word.isupper() else [])
+
+
+def test_times_of_short_fits_are_not_judged() -> None:
+    short = replace(RESULT, fit_seconds=0.1)
+    assert overnight_table.verdict(replace(short, fit_seconds=0.9), short) == "same"
+    assert overnight_table.verdict(replace(short, fit_seconds=6.0), short) == "SLOWER"
 
 
 def test_smaller_errors_are_better() -> None:

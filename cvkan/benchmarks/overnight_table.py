@@ -23,6 +23,7 @@ REFERENCE = "the reference"
 ORIGINAL = "the original"
 WORSE_BY = 0.05  # of a figure, relative: less is what another machine's rounding does to a short training
 SLOWER_BY = 2.0  # times as long on the same device: less is what other work on the machine does
+SHORT = 5.0  # seconds: the time of a shorter fit is chance
 COLUMNS = (
     *("case", "status", "metric", "value", "original", "reference", "parameters", "fit_seconds", "time ratio"),
     *("samples_per_second", "peak MiB", "verdict", "note"),
@@ -110,8 +111,10 @@ def better_by(result: Result, other: float | None) -> float | None:
 
 
 def faster_by(result: Result, other: Result | None) -> float | None:
-    """How many times faster than on the same device another night; above 1 is faster."""
+    """How many times faster than another night on the same device, above 1 is faster; None where nothing can be said."""
     if other is None or result.device != other.device or not result.fit_seconds or not other.fit_seconds:
+        return None
+    if max(result.fit_seconds, other.fit_seconds) < SHORT:
         return None
     return other.fit_seconds / result.fit_seconds
 
