@@ -111,7 +111,7 @@ def better_by(result: Result, other: float | None) -> float | None:
 
 
 def faster_by(result: Result, other: Result | None) -> float | None:
-    """How many times faster than another night on the same device, above 1 is faster; None where nothing can be said."""
+    """How many times faster than on the same device another night; None where nothing can be said."""
     if other is None or result.device != other.device or not result.fit_seconds or not other.fit_seconds:
         return None
     if max(result.fit_seconds, other.fit_seconds) < SHORT:
