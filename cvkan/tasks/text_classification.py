@@ -5,20 +5,18 @@ Legend: B batch, N words, K classes, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 
 from cvkan.analysis.polarization import polarization, traceable
 from cvkan.analysis.word_gain import gain_after, relative_gain
-from cvkan.core.regularizers import Regularizer
 from cvkan.models.starting import start
-from cvkan.spec import Batch, Spec
+from cvkan.spec import Batch
+from cvkan.tasks.base import Parts
 from cvkan.tasks.classification import ClassificationTask
 
 if TYPE_CHECKING:
@@ -43,25 +41,14 @@ class TextClassificationTask(ClassificationTask):
 
     Args:
         leading: words whose effect on the word after them is drawn, such as ``not``.
-        spec, model, loss, optimizer, scheduler, augment, regularizers: see :class:`~cvkan.tasks.base.Task`.
+        parts: see :class:`~cvkan.tasks.base.Task`.
 
     Raises:
         ValueError: the data has no vocabulary.
     """
 
-    def __init__(
-        self,
-        spec: Spec,
-        model: nn.Module,
-        loss: nn.Module,
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., LRScheduler],
-        augment: nn.Module | None,
-        regularizers: Mapping[str, Regularizer] | None = None,
-        *,
-        leading: Sequence[str],
-    ) -> None:
-        super().__init__(spec, model, loss, optimizer, scheduler, augment, regularizers)
+    def __init__(self, *, leading: Sequence[str], **parts: Unpack[Parts]) -> None:
+        super().__init__(**parts)
         self._leading = tuple(leading)
         if not self.spec.vocabulary:
             raise ValueError("TextClassificationTask is for sentences, the data has no words; set task=classification")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import statistics
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from sweeps import make_job
 
 from cvkan.sweeping import summary
-from cvkan.sweeping.records import write_plan
+from cvkan.sweeping.records import FINISHED, write_plan
 from cvkan.sweeping.rows import groups, read_rows
 from cvkan.sweeping.watching import Lines, live_table, read_states
 
@@ -55,6 +56,21 @@ def test_best_is_the_smallest_of_a_metric_to_be_minimised(tmp_path: Path) -> Non
     (group,) = groups(read_rows(tmp_path))
     assert group.best is not None
     assert group.best.job == "1"
+
+
+def test_pruned_jobs_are_no_part_of_means_and_nothing_is_left_of_them(tmp_path: Path) -> None:
+    make_job(tmp_path, "0", "optimizer.lr=1", "seed=0", figures={"best/val/accuracy": 0.9})
+    make_job(tmp_path, "1", "optimizer.lr=1", "seed=1", figures={"best/val/accuracy": 0.1})
+    run = tmp_path / "1/run.json"
+    run.write_text(json.dumps({**json.loads(run.read_text()), "pruned": "after epoch 1 of 4"}))
+    rows = read_rows(tmp_path)
+    assert [(row.status, row.error, row.exit_code) for row in rows] == [
+        ("completed", None, 0),
+        ("pruned", "after epoch 1 of 4", 0),
+    ]
+    (group,) = groups(rows)
+    assert [row.job for row in group.completed] == ["0"]
+    assert rows[1].status in FINISHED
 
 
 def test_domains_are_not_compared(tmp_path: Path) -> None:
