@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 GRADIENTS = ("norm", "largest", "clipped", "vanishing", "exploding")
 POLARIZATION = ("gini", "entropy", "coherence", "gain_spread")
-MAPS = ("polarization", "polarization_layers")  # pictures of every model of complex tokens
+MAPS = ("polarization", "polarization_layers")  # pictures of every model of more than one complex token
 LEARNING_RATES = "^lr-"  # lr-AdamW/pg1: the name tells optimizer and group
 
 
@@ -54,7 +54,7 @@ BOARDS = {
         ("cosine_by_position", "code_use", "latent_space"),
         ("reconstructions",),
     ),
-    "timeseries": Board(("mse", "mae"), ("forecast", "error_by_horizon", *MAPS), ("per_horizon", "per_channel")),
+    "timeseries": Board(("mse", "mae"), ("forecast", "error_by_horizon"), ("per_horizon", "per_channel")),
     "text": Board(("accuracy", "f1_macro"), ("confusion_matrix", "words_behind", *MAPS), ("examples",)),
 }
 
