@@ -54,6 +54,7 @@ SUPPLIED = {
 # Groups that one domain alone has.
 OWN_GROUPS = {
     "poetry": {"code", "curriculum", "memory", "teacher_forcing"},
+    "radio": {"snr_curriculum"},
     "timeseries": {"mode", "normalization"},
 }
 # Where classes are that Hydra knows under another name.

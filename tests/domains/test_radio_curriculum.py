@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cvkan import build
+from cvkan.cli import resolvers
 from cvkan.domains.datamodule import DataModule, TensorSplit
 from cvkan.domains.radio.curriculum import SnrCurriculum
 
@@ -75,3 +78,28 @@ def test_a_data_module_draws_by_the_weights_of_the_epoch() -> None:
     plain = Levels(None)
     plain.setup()
     torch.testing.assert_close(plain.drawn(0), even)
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("none", None), ("high_to_low", SnrCurriculum)])
+def test_every_choice_of_the_config_is_the_curriculum_of_the_source(choice: str, expected: type | None) -> None:
+    resolvers.register()
+    few = ["data.classes=[BPSK,QPSK]", "data.snr_db=[0,10]", "data.n_train=40", "data.n_val=8", "data.n_test=8"]
+    with initialize_config_module("cvkan.conf", version_base="1.3"):
+        data = build.build_data(compose("train", overrides=["domain=radio", f"snr_curriculum={choice}", *few]))
+    data.setup()
+    weights = data.sample_weights(0)
+    if expected is None:
+        assert weights is None
+    else:
+        assert weights is not None
+        assert set(weights.tolist()) == {0.5, 1.0}
+
+
+@pytest.mark.parametrize("samples", [4, 8])
+def test_a_token_is_a_symbol(samples: int) -> None:
+    resolvers.register()
+    typed = ["domain=radio", f"data.generator.samples_per_symbol={samples}", "model.d_complex=4"]
+    with initialize_config_module("cvkan.conf", version_base="1.3"):
+        cfg = compose("train", overrides=typed)
+    model: Any = build.build_model(cfg, build.build_data(cfg).spec)
+    assert model.grid == (1024 // samples,)

@@ -19,7 +19,7 @@ AWGN3 = REPOSITORY.parent / "shared/data/radio_awgn3"
 SYMBOL_RATE = (
     *("data.generator.samples_per_symbol=1", "data.generator.rolloff=null", "data.generator.span=null"),
     *("data.generator.random_timing=false", "data.generator.random_phase=false"),
-    *("embedding.hop=1", "embedding.n_taps=1", "embedding.n_bands=1"),
+    *("embedding.n_taps=1", "embedding.n_bands=1"),  # a token a symbol, by itself
     *("embedding.estimate_timing=false", "embedding.estimate_phase=false"),
 )
 SMALL = ("data.n_train=512", "data.n_val=15", "data.n_test=15", "trainer.max_epochs=2", "optimizer.lr=1e-2")
