@@ -56,3 +56,24 @@ def test_sweep_is_compared_by_one_override(tmp_path: Path) -> None:
     ):
         refused = compare(tmp_path, *arguments)
         assert (refused.returncode, message in refused.stderr) == (2, True)
+
+
+def curves(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    script = SCRIPT.with_name("compare_curves.py")
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_curves_of_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
+    for name in ("plain", "dropout"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.csv").write_text("epoch,train/loss,val/loss\n0,0.5,0.6\n1,0.3,0.7\n")
+    runs, picture = [tmp_path / "plain", tmp_path / "dropout"], tmp_path / "both.png"
+    ended = curves(*runs, "--titles", "none", "0.5", "--picture", picture)
+    assert ended.returncode == 0, ended.stderr
+    assert picture.stat().st_size > 5000
+    for arguments, message in (
+        (("--figure", "accuracy"), "no val/accuracy in metrics.csv"),
+        (("--titles", "one"), "2 runs have 1 titles"),
+    ):
+        refused = curves(*runs, *arguments)
+        assert (refused.returncode, message in refused.stderr) == (2, True)
