@@ -56,15 +56,19 @@ def error_by_horizon(mse: Mapping[str, Tensor]) -> Figure:
     """Mean squared error of each step ahead.
 
     Args:
-        mse: (H,) by the name of the forecast.
+        mse: (H,) by the name of the forecast; the last one is the one in question, the others its rivals, dashed on top
+            of it, for they may agree with it.
     """
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axis = figure.subplots()
+    *rivals, _ = mse
     for name, values in mse.items():
-        axis.plot(np.arange(1, len(values) + 1), values.numpy(), label=f"{name}, mean {float(values.mean()):.3f}")
+        style = {"linestyle": "--", "zorder": 3} if name in rivals else {"linewidth": 2.4}
+        label = f"{name}, mean {float(values.mean()):.3f}"
+        axis.plot(np.arange(1, len(values) + 1), values.numpy(), label=label, **style)
     axis.set(xlabel="steps ahead", ylabel="mean squared error")
     axis.set_ylim(bottom=0)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(mse), frameon=False)
     return figure

@@ -96,7 +96,6 @@ def make(option: str, shape: list[int], n_heads: int) -> nn.Module:
         return instantiate(cfg.position)(d_complex=d_complex, grid=grid)
     if group == "pooling":
         pooling, readout = instantiate(cfg.pooling)(d_complex=d_complex, n_heads=n_heads), instantiate(cfg.readout)
-        pooling.n_features(readout.n_features(d_complex), grid)
         return Pooled(pooling, readout)
     if group == "regularizer":
         return Regularized(instantiate(cfg.regularizer[name]) if name != "none" else None)

@@ -53,8 +53,14 @@ def test_without_quantiles_there_is_no_shade() -> None:
 
 
 def test_error_by_horizon_names_each_forecast_and_its_mean() -> None:
-    errors = {"last value": torch.tensor([1.0, 2.0, 3.0]), "this run": torch.tensor([0.5, 0.5, 0.8])}
+    errors = {
+        "last value": torch.tensor([1.0, 2.0, 3.0]),
+        "ridge": torch.tensor([0.5, 0.6, 0.7]),
+        "this run": torch.tensor([0.5, 0.5, 0.8]),
+    }
     (axis,) = drawn(plots_forecast.error_by_horizon(errors)).axes
-    assert [line.get_label() for line in axis.lines] == ["last value, mean 2.000", "this run, mean 0.600"]
+    labels = [line.get_label() for line in axis.lines]
+    assert labels == ["last value, mean 2.000", "ridge, mean 0.600", "this run, mean 0.600"]
+    assert [line.get_linestyle() for line in axis.lines] == ["--", "--", "-"]
     for line, values in zip(axis.lines, errors.values(), strict=True):
         np.testing.assert_allclose(line.get_xydata(), np.column_stack([[1, 2, 3], values]), rtol=1e-6)

@@ -7,7 +7,7 @@ Legend: T rows of a table, C columns, n windows, B windows of a chunk, M = B C p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,9 +67,9 @@ class ForecastWindows:
         """The same futures with another length of past."""
         return replace(self, starts=self.starts + self.lookback - lookback, lookback=lookback)
 
-    def thinned(self) -> ForecastWindows:
-        """Every k-th window, so that there are at most ``FITTED`` pasts."""
-        step = -(-len(self) * self.table.shape[1] // FITTED)
+    def thinned(self, most: int) -> ForecastWindows:
+        """Every k-th window, so that there are at most ``most`` pasts."""
+        step = -(-len(self) * self.table.shape[1] // most)
         return replace(self, starts=self.starts[:: max(1, step)])
 
 
@@ -121,6 +121,11 @@ class Moments:
     future: float
     n_values: int
 
+    def __add__(self, other: Moments) -> Moments:
+        """Of the windows of both."""
+        sums = (self.past + other.past, self.cross + other.cross, self.future + other.future)
+        return Moments(*sums, self.n_values + other.n_values)
+
     def mse(self, weight: Tensor) -> float:
         """Mean squared error of y = M x for ``weight`` M (H, L) float64."""
         explained = 2 * (weight.T * self.cross).sum() - (weight @ self.past * weight).sum()
@@ -158,11 +163,13 @@ class LinearForecast:
     Attributes:
         weight: M (H, L) float32. If it was fitted about :func:`window_mean`, each row sums to 1, so that M maps values
             less any constant, and over any scale, as well: a window in its own mean and standard deviation too.
+        level: weights a (L,) of the level it was fitted about.
         penalty: what the validation windows chose of ``PENALTIES``.
         val_mse: their mean squared error.
     """
 
     weight: Tensor
+    level: Tensor
     penalty: float
     val_mse: float
 
@@ -186,11 +193,13 @@ def fit_ridge(train: Moments, val: Moments, level: Tensor) -> LinearForecast:
     Source: A. E. Hoerl, R. W. Kennard, "Ridge regression", Technometrics 12 (1970); the level is what the normalisation
         of a window subtracts.
     """
-    return min(_fits(train, val, level), key=lambda fit: fit.val_mse)
+    weights = zip(PENALTIES, ridge_weights(train, level, PENALTIES), strict=True)
+    fits = (LinearForecast(weight.float(), level, penalty, val.mse(weight)) for penalty, weight in weights)
+    return min(fits, key=lambda fit: fit.val_mse)
 
 
-def _fits(train: Moments, val: Moments, level: Tensor) -> Iterator[LinearForecast]:
-    """One fit a penalty. One decomposition serves them all."""
+def ridge_weights(train: Moments, level: Tensor, penalties: Sequence[float]) -> Iterator[Tensor]:
+    """M (H, L) float64 of :func:`fit_ridge`, one a penalty. One decomposition serves them all."""
     n_past, n_future = train.cross.shape
     less_level = torch.eye(n_past, dtype=torch.float64) - level  # D = I - 1 a^T
     gram = less_level @ train.past @ less_level.T  # (L, L)
@@ -198,7 +207,6 @@ def _fits(train: Moments, val: Moments, level: Tensor) -> Iterator[LinearForecas
     values, vectors = torch.linalg.eigh(gram)
     projected = vectors.T @ cross  # (L, H)
     scale = gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)  # 0 if the series never moves
-    for penalty in PENALTIES:
+    for penalty in penalties:
         solved = vectors @ (projected / (values.clamp_min(0) + penalty * scale)[:, None])  # (L, H), W^T
-        weight = solved.T @ less_level + level.expand(n_future, -1)  # (H, L)
-        yield LinearForecast(weight.float(), penalty, val.mse(weight))
+        yield solved.T @ less_level + level.expand(n_future, -1)  # (H, L)

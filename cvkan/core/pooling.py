@@ -152,17 +152,13 @@ class FlattenPooling(Pooling):
     Source: Nie et al., "A time series is worth 64 words", 2023, the flatten head.
     """
 
-    n_tokens: int  # N, known when the layout of the tokens is
-
     def n_features(self, n_features: int, grid: tuple[int, ...]) -> int:
-        """N times those of a token; samples of fewer tokens are filled up to N with zeros."""
-        self.n_tokens = math.prod(grid)
-        return self.n_tokens * n_features
+        """N times those of a token, for samples of as many tokens as the layout has."""
+        return math.prod(grid) * n_features
 
     def forward(self, z: Planes, features: list[Tensor], mask: Tensor | None = None) -> Tensor:
-        """Feature planes, each (B, n, D), n <= N, as (B, N F); those of padded and of missing tokens are 0."""
-        tokens = torch.cat(masked_features(features, mask), dim=-1)  # (B, n, F)
-        return nn.functional.pad(tokens, (0, 0, 0, self.n_tokens - tokens.shape[1])).flatten(1)
+        """Feature planes, each (B, N, D), as (B, N F); those of padded tokens are 0."""
+        return torch.cat(masked_features(features, mask), dim=-1).flatten(1)  # (B, N F)
 
 
 class NoPooling(Pooling):

@@ -74,8 +74,8 @@ class CVKAN(nn.Module):
                 f"{'none' if spec.per_token else 'mean, magnitude, attention or max'}"
             )
         self.dropout = nn.Dropout(dropout)
-        n_features = self.pooling.n_features(self.readout.n_features(d_complex), self.embedding.grid)
-        self.head = head(n_features=n_features, spec=spec)
+        self.n_features = self.pooling.n_features(self.readout.n_features(d_complex), self.embedding.grid)
+        self.head = head(n_features=self.n_features, spec=spec)
         self.skip = skip(spec=spec)
         ranks = spec.target == "token_mask" and spec.n_outputs == 1 and self.readout.with_magnitude
         if ranks and isinstance(self.head, LinearHead):
@@ -91,6 +91,8 @@ class CVKAN(nn.Module):
         z, valid = self.tokens(x, mask)
         z = self.scale(self.backbone(z, valid), valid)
         features = self.pooling(z, self.readout(z), valid)  # (B, F) or (B, N, F)
+        # Side by side, the tokens of a batch of short samples are fewer than the layout has: the missing ones are 0.
+        features = nn.functional.pad(features, (0, self.n_features - features.shape[-1]))
         logits = self.skip(self.head(self.dropout(features)), x, mask)
         return (logits, z, valid) if return_tokens else logits
 

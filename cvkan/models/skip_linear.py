@@ -75,7 +75,7 @@ class LinearSkip(Skip):
 
     def forward(self, logits: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, H Q) of the network and windows (B, L) to forecasts (B, H Q)."""
-        weight = self.start_weight.repeat_interleave(self.n_quantiles, dim=0)  # (H Q, L): quantiles start alike
+        weight = self.start_weight.repeat_interleave(self.n_quantiles, dim=0)  # (H Q, L): alike for quantiles
         if self.weight is not None:
             weight = weight + self.rate * self.weight
         return logits + x @ weight.T

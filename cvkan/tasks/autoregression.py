@@ -5,6 +5,7 @@ Legend: B batch, C channels, L steps of a window, H steps ahead, P steps of a pa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import lightning.pytorch as pl
@@ -13,9 +14,8 @@ from torch import Tensor
 
 from cvkan.analysis.forecasting import window_mean
 from cvkan.models.autoregressive import NextPatchForecaster
-from cvkan.models.skip_linear import LinearStart
 from cvkan.spec import Batch
-from cvkan.tasks.forecasting import ForecastingTask, SeriesSource
+from cvkan.tasks.forecasting import ForecastingTask, series_source
 
 
 class AutoregressionTask(ForecastingTask):
@@ -44,12 +44,9 @@ class AutoregressionTask(ForecastingTask):
         The regression is about the mean of the past: an answer that is heard again stands on the scale of what is
         read, so all of its location has to be kept.
         """
-        if not isinstance(data, SeriesSource):
-            raise ValueError(f"{type(data).__name__} has no linear forecast; set data=series_synth, for example")
-        weight = data.ridge(window_mean(self.forecaster.lookback)).weight[: self.forecaster.patch_size]  # (P, L)
-        for module in self.model.modules():
-            if isinstance(module, LinearStart):
-                module.start_at(weight)
+        source = series_source(data)
+        of_patch = replace(source.windows("train"), horizon=self.forecaster.patch_size)
+        self.start_at(source.ridge(window_mean(self.forecaster.lookback)), of_patch)
 
     def model_input(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Normalised windows and what follows them, but for the last patch, of single channels: (B C, L + H - P)."""

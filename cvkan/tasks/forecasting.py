@@ -5,14 +5,16 @@ Legend: B batch, C channels, L steps of a window, H steps ahead, Q quantiles.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from cvkan.analysis.forecasting import LinearForecast, no_level, window_mean
+from cvkan.analysis.forecast_residuals import residual_quantiles
+from cvkan.analysis.forecasting import ForecastWindows, LinearForecast, no_level, window_mean
 from cvkan.losses_forecast import Pinball
+from cvkan.models.heads import LinearHead
 from cvkan.models.skip_linear import LinearStart
 from cvkan.spec import Batch
 from cvkan.tasks.base import Parts, Task
@@ -24,13 +26,27 @@ if TYPE_CHECKING:
 
 N_WINDOWS = 3  # drawn, evenly spaced over the test
 N_CHANNELS = 4  # drawn of each
+ABOUT = (no_level, window_mean)  # levels of a window that a regression may be about
 
 
 @runtime_checkable
 class SeriesSource(Protocol):
-    """Data that can tell the best linear forecast of its training windows about a level of their past."""
+    """Data with windows of a table, and the best linear forecast of those of training about a level of their past."""
+
+    def windows(self, name: str) -> ForecastWindows: ...
 
     def ridge(self, level: Tensor) -> LinearForecast: ...
+
+
+def series_source(data: object) -> SeriesSource:
+    """Data as what it has to be here.
+
+    Raises:
+        ValueError: it has no windows or no linear forecast of them.
+    """
+    if not isinstance(data, SeriesSource):
+        raise ValueError(f"{type(data).__name__} has no linear forecast; set data=series_synth, for example")
+    return data
 
 
 class ForecastingTask(Task):
@@ -77,7 +93,7 @@ class ForecastingTask(Task):
         self.check_loss(torch.zeros(2 * n_channels, spec.n_outputs), y, x=x)
         sizes = self.n_steps, n_channels
         self.val_errors, self.test_errors = ForecastErrors(*sizes), ForecastErrors(*sizes)
-        self.naive_errors = ForecastErrors(*sizes)  # of the last value, for the picture of the test
+        self.naive_errors, self.ridge_errors = ForecastErrors(*sizes), ForecastErrors(*sizes)  # for the picture
         self.intervals = IntervalScores(self.loss) if isinstance(self.loss, Pinball) else None
         self.drawn: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -87,14 +103,31 @@ class ForecastingTask(Task):
         Whether a series is drawn to its mean or wanders off, and so what the regression is about, is told by the
         validation windows.
         """
-        if not isinstance(data, SeriesSource):
-            raise ValueError(f"{type(data).__name__} has no linear forecast; set data=series_synth, for example")
-        fits = [data.ridge(level(self.spec.input_shape[0])) for level in (no_level, window_mean)]
-        weight = min(fits, key=lambda fit: fit.val_mse).weight.to(self.kept)  # (H, L)
-        self.kept.copy_(weight.sum(dim=1))
+        source = series_source(data)
+        fit = min((source.ridge(level(self.spec.input_shape[0])) for level in ABOUT), key=lambda fit: fit.val_mse)
+        self.kept.copy_(fit.weight.sum(dim=1))
+        self.start_at(fit, source.windows("train"))
+
+    def start_at(self, fit: LinearForecast, train: ForecastWindows) -> None:
+        """Let the network start as a linear forecast.
+
+        Quantiles start apart, as the biases of the head: a network that is a regression of the past knows from the
+        start how far off it will be. From one line they would take long to open up.
+
+        Args:
+            fit: the forecast, of the steps of an answer and perhaps further ones.
+            train: the training windows, of the steps of an answer.
+        """
         for module in self.model.modules():
             if isinstance(module, LinearStart):
-                module.start_at(weight)
+                module.start_at(fit.weight[: train.horizon].to(self.kept))
+            if self.median is not None and isinstance(module, LinearHead):
+                spread = residual_quantiles(train, fit, self.window_scale, self.spec.quantiles)  # (H, Q)
+                module.bias.data.copy_(spread.flatten())
+
+    def window_scale(self, past: Tensor) -> Tensor:
+        """What the windows (M, L) of single channels are divided by, (M, 1)."""
+        return self.normalization(past.unsqueeze(-1)).scale.squeeze(-1)
 
     def model_input(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Normalised windows (B C, L) of single channels; they have no mask."""
@@ -118,6 +151,7 @@ class ForecastingTask(Task):
         (self.val_errors if stage == "val" else self.test_errors).update(point, y)
         if stage == "test":
             self.naive_errors.update(batch["x"][:, -1:].expand_as(y), y)
+            self.ridge_errors.update(self.ridge_weight @ batch["x"], y)
             self.drawn.append((batch["x"][0].cpu(), y[0].cpu(), forecast[0].cpu()))
 
     def point(self, forecast: Tensor) -> Tensor:
@@ -133,6 +167,9 @@ class ForecastingTask(Task):
     def on_test_epoch_start(self) -> None:
         self.start_scores(self.test_errors)
         self.naive_errors.reset()
+        self.ridge_errors.reset()
+        ridge = series_source(cast(Any, self.trainer).datamodule).ridge(no_level(self.spec.input_shape[0]))
+        self.ridge_weight = ridge.weight.to(self.kept)  # (H, L), of baseline/linear
         self.drawn.clear()
 
     def on_test_epoch_end(self) -> None:
@@ -176,7 +213,7 @@ class ForecastingTask(Task):
         )  # (n, L, c), (n, H, c), (n, H, c) or (n, H, c, Q)
         interval = None if self.median is None else forecast[..., [0, -1]]  # (n, H, c, 2)
         names = [self.spec.channels[column] for column in columns.tolist()]
-        by_step = {"last value": self.naive_errors, "this run": self.test_errors}
+        by_step = {"last value": self.naive_errors, "ridge": self.ridge_errors, "this run": self.test_errors}
         curves = {name: errors.compute()[0].mean(dim=1).cpu() for name, errors in by_step.items()}  # (H,) each
         return {
             **super().figures(),

@@ -139,8 +139,14 @@ def test_fewer_windows_than_unknowns_and_series_at_rest_stay_finite() -> None:
     torch.testing.assert_close(fit(still[:10].T), still[:4].T)
 
 
-def test_large_sets_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecasting, "FITTED", 30)
+def test_large_sets_are_thinned_evenly() -> None:
     parts = windows(walk(60, 2), 0, 60)  # 47 windows, 94 pasts
-    assert parts.thinned().starts.tolist() == list(range(0, 47, 4))
-    assert windows(walk(24, 2), 0, 24).thinned().starts.tolist() == list(range(11))
+    assert parts.thinned(30).starts.tolist() == list(range(0, 47, 4))
+    assert windows(walk(24, 2), 0, 24).thinned(30).starts.tolist() == list(range(11))
+
+
+def test_moments_of_two_sets_of_windows_add_up() -> None:
+    table = walk(90, 2)
+    first, second, both = (moments(windows(table, *rows)) for rows in ((0, 50), (37, 90), (0, 90)))
+    for found, expected in zip(vars(first + second).values(), vars(both).values(), strict=True):
+        torch.testing.assert_close(found, expected)

@@ -145,13 +145,13 @@ def test_unknown_readout_and_indivisible_heads_are_refused() -> None:
             pooling(4, 3)
 
 
-def test_flattened_tokens_keep_their_places_in_samples_of_any_length() -> None:
-    module, z = FlattenPooling(D, 2), gaussian(2, 5, D)
-    assert module.n_features(2 * D, (2, 4)) == 8 * 2 * D
-    planes = list(planes_of(z))
+def test_flattened_tokens_stand_side_by_side_and_padded_ones_are_silent() -> None:
+    module, planes = FlattenPooling(D, 2), list(planes_of(gaussian(2, 5, D)))
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
-    out = module(tuple(planes), planes, mask).unflatten(1, (8, 2 * D))
-    torch.testing.assert_close(out[0, :5], torch.cat([x[0] for x in planes], dim=-1), rtol=0, atol=0)
+    out = module(tuple(planes), planes, mask).unflatten(1, (5, 2 * D))
+    torch.testing.assert_close(out[0], torch.cat([x[0] for x in planes], dim=-1), rtol=0, atol=0)
     assert out[1, :2].ne(0).all()
-    assert out[:, 5:].eq(0).all()
     assert out[1, 2:].eq(0).all()
+    assert module.n_features(2 * D, (1, 5)) == out[0].numel()
+    assert module.n_features(3, (2, 4)) == 24  # of another layout: asking leaves nothing behind
+    assert torch.equal(module(tuple(planes), planes, mask).unflatten(1, (5, 2 * D)), out)

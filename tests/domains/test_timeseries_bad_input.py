@@ -29,9 +29,13 @@ def write(changed: dict[int, str] | None = None, n_rows: int = 60) -> None:
         ({9: "2024-01-03,1,1"}, WINDOW, ("the dates are not in order", "line 9, column date")),
         ({9: "2024-01-07,1,1"}, WINDOW, ("2024-01-07 00:00:00 stands twice", "line 9, column date")),
         ({9: "Monday,1,1"}, WINDOW, ("'Monday' is no date", "line 9, column date", "data.date_format")),
-        ({}, (), ("the series has 60 rows, a window takes 192", "domain.lookback")),
+        ({}, (), ("the train part has 42 of the 60 rows, at least 192 are needed", "Lower both, to 42 in sum")),
         ({}, (*WINDOW, "domain.pred_len=13"), ("the val part has 6 of the 60 rows", "domain.pred_len")),
         ({}, (*WINDOW, "data.columns=[loud]"), ("no series loud", "load, still")),
+        ({}, (*WINDOW, "data.columns=[still]"), ("every column is constant in the 42 training rows: still",)),
+        ({9: '2024-01-08,"1,5",1'}, WINDOW, ("'1,5' is not a finite number", "line 9", "data.decimal=comma")),
+        ({9: "1704672000,1,1"}, WINDOW, ("'1704672000' is no date", "line 9", "data.date_format=unix")),
+        ({}, (*WINDOW, "data.period=90"), ("a season of 90 rows is longer than the 48 rows", "data.period")),
     ],
 )
 def test_a_faulty_table_ends_in_one_line(

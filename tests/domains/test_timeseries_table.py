@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvkan.domains.timeseries import table
-from cvkan.domains.timeseries.dates import check_order
-from cvkan.domains.timeseries.table import Series, read_table
+from cvkan.domains.timeseries.dates import check_order, read_date
+from cvkan.domains.timeseries.table import Layout, Series, read_table
 from cvkan.errors import DataUnavailableError, UserError
 
 START = datetime(2024, 1, 1)
 HOUR = timedelta(hours=1)
+LAYOUT = {"date_column": "date", "date_format": None, "decimal": "point", "columns": None, "allow_gaps": False}
 
 
 def hours(n: int) -> list[str]:
@@ -40,8 +41,7 @@ def read(tmp_path: Path) -> Callable[..., Series]:
         path = tmp_path / "table.csv"
         with path.open("w", newline="") as file:
             csv.writer(file, delimiter=delimiter).writerows(content)
-        choices = {"date_column": "date", "date_format": None, "columns": None, "allow_gaps": False, **options}
-        return read_table(path, **choices)
+        return read_table(path, Layout(**{**LAYOUT, **options}))
 
     return write_and_read
 
@@ -113,13 +113,77 @@ def test_dates_must_rise_evenly(read: Callable[..., Series], line: int, date: An
 
 
 def test_gaps_are_admitted_on_demand_and_disorder_never(read: Callable[..., Series]) -> None:
-    months = [["date", "up"], *([f"2024-{month:02}-01", month] for month in range(1, 13))]
-    with pytest.raises(UserError, match=r"data\.allow_gaps=true"):
+    months = [["date", "up"], *([f"2024-{month:02}-01", month] for month in range(1, 13) if month != 5)]
+    with pytest.raises(
+        UserError, match=r"2024-06-01 .* but most rows are 1 month apart .*line 6.*data\.allow_gaps=true"
+    ):
         read(months)
-    assert read(months, allow_gaps=True).values[:, 0].tolist() == list(range(1, 13))
+    assert read(months, allow_gaps=True).values[:, 0].tolist() == [1, 2, 3, 4, *range(6, 13)]
     months[3], months[4] = months[4], months[3]
     with pytest.raises(UserError, match="not in order"):
         read(months, allow_gaps=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "date_format"),
+    [
+        ("1704067200", "unix"),
+        ("1704067200.0", "unix"),
+        ("1704067200000", "unix_ms"),
+        ("1.1.2024", "%d.%m.%Y"),
+        ("2024-01", "%Y-%m"),
+        ("2024", "%Y"),
+        ("20240101", None),
+    ],
+)
+def test_first_of_january_2024(text: str, date_format: str | None) -> None:
+    assert read_date(f" {text} ", date_format) == START
+
+
+@pytest.mark.parametrize(
+    ("cell", "date_format", "message"),
+    [
+        ("1704067200", None, r"is no date such as .*Set data\.date_format=unix if these are seconds"),
+        # ISO 8601 would take it for the year 1711.
+        ("1711122312345", None, r"Set data\.date_format=unix_ms if these are milliseconds"),
+        ("1704067200", "%Y", r"is no date in %Y .*Set data\.date_format=unix "),
+        ("1704067200000000000", "unix", r"Set data\.date_format=unix_ms"),
+        ("nan", "unix", "'nan' is no date in unix .*Correct the cell"),
+        ("inf", "unix_ms", "'inf' is no date in unix_ms"),
+        ("01/02/2024", None, r"set data\.date_format, such as"),
+    ],
+)
+def test_dates_that_need_a_format_say_which(
+    read: Callable[..., Series], cell: str, date_format: str | None, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        read([["date", "up"], [cell, 1]], date_format=date_format)
+    assert "line 2, column date" in str(error.value)
+
+
+def test_decimal_commas_are_numbers_on_demand(read: Callable[..., Series]) -> None:
+    content = [["date", "up", "whole"], *([date, f"{i},5", -i] for i, date in enumerate(hours(4)))]
+    for delimiter in (";", ","):  # between commas such cells stand in quotes
+        series = read(content, delimiter=delimiter, decimal="comma")
+        assert series.values.tolist() == [[i + 0.5, -i] for i in range(4)]
+        with pytest.raises(
+            UserError, match=r"'0,5' is not a finite number .*line 2, column up\)\. Set data\.decimal=comma"
+        ):
+            read(content, delimiter=delimiter)
+
+
+def test_the_other_decimal_sign_is_never_read_as_a_separator_of_thousands(read: Callable[..., Series]) -> None:
+    content = [["date", "up", "few"], *([date, "", f"{i}.234"] for i, date in enumerate(hours(4)))]
+    content[3][1] = "1,5"  # behind empty cells, and the only number of its column
+    with pytest.raises(UserError, match=r"'0\.234' .*line 2, column few\)\. Set data\.decimal=point"):
+        read(content, decimal="comma", columns=["few"])
+    with pytest.raises(UserError, match=r"'1,5' .*line 4, column up\)\. Set data\.decimal=comma"):
+        read(content)
+    content[1][2] = "1,234.5"
+    with pytest.raises(UserError, match=r"'1,234\.5' .*line 2, column few\)\. .*write numbers plainly"):
+        read(content, columns=["few"])
+    with pytest.raises(UserError, match=r"no decimal 'dot' \(data\.decimal\)\. Choose point or comma"):
+        read(content, decimal="dot")
 
 
 def test_dates_of_another_form_and_of_another_zone(read: Callable[..., Series]) -> None:
@@ -173,7 +237,7 @@ def test_what_is_no_table_is_refused(
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     def read_file(path: Path) -> Series:
-        return read_table(path, "date", None, None, False)
+        return read_table(path, Layout(**LAYOUT))
 
     with pytest.raises(DataUnavailableError, match="there is no such table"):
         read_file(tmp_path / "missing.csv")

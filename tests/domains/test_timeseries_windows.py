@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def counted(tmp_path: Path) -> Path:
 
 
 def table(path: Path, **options: Any) -> CsvSeries:
-    choices = {"date_column": "date", "date_format": None, "columns": None, "allow_gaps": False}
+    choices = {"date_column": "date", "date_format": None, "decimal": "point", "columns": None, "allow_gaps": False}
     parts = {"val_fraction": 0.15, "test_fraction": 0.25, "val_from": None, "test_from": None}
     return CsvSeries(path=str(path), **{**RUN, **WINDOW, **choices, **parts, **options})
 
@@ -130,40 +131,79 @@ def test_the_fingerprint_follows_values_and_windows(counted: Path, tmp_path: Pat
     )
 
 
-def test_a_constant_column_is_told_and_stays_finite(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_column_that_is_constant_in_training_is_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = np.arange(100)
     constant = np.full(100, 0.1)  # its std in floating point is not 0
-    late = np.where(np.arange(100) < 80, 5.0, 7.0)  # constant in the training rows alone
-    data = table(write(tmp_path / "t.csv", {"count": np.arange(100), "still": constant, "late": late}))
+    late = np.where(count < 80, 5.0, 7.0)  # constant in the training rows alone
+    path = write(tmp_path / "t.csv", {"still": constant, "count": count, "late": late, "tens": 10 * count - 7})
+    data, plain = table(path), table(path, columns=["count", "tens"])
     data.setup()
-    assert "constant in the training rows, and so no forecast: still, late" in caplog.text
-    assert data.std[1:].tolist() == [1.0, 1.0]
-    y = torch.stack([data.splits["test"][i]["y"] for i in range(22)])  # type: ignore[index]
-    torch.testing.assert_close(y[..., 1], torch.zeros(22, 4))
-    assert y[..., 2].unique().tolist() == [0.0, 2.0]
-    assert all(np.isfinite(list(data.baselines().values())))
+    assert "left out, as they are constant in the 60 training rows: still, late" in caplog.text
+    plain.setup()
+    assert data.spec.channels == data.series.names == ("count", "tens")
+    assert data.fingerprint() == plain.fingerprint()
+    assert data.baselines() == plain.baselines()  # easy zeros would make the mean errors less
 
 
-def test_a_table_of_nothing_but_constants_has_baselines_without_error(tmp_path: Path) -> None:
-    data = table(write(tmp_path / "t.csv", {"still": np.full(100, 3.0)}))
-    data.setup()
-    assert set(data.baselines().values()) == {0.0}
+def test_a_table_of_nothing_but_constants_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", {"still": np.full(100, 3.0), "late": np.where(np.arange(100) < 80, 5.0, 7.0)})
+    with pytest.raises(UserError, match="every column is constant in the 60 training rows: still, late"):
+        table(path).setup()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lookback": 90, "pred_len": 11}, r"the series has 100 rows, a window takes 101: 90 of past, 11 ahead"),
+        (
+            {"lookback": 90, "pred_len": 11},
+            r"the train part has 60 of the 100 rows, at least 101 are needed "
+            r"\(domain.lookback=90 and domain.pred_len=11\) \(data\)\. Lower both, to 60 in sum, "
+            r"or give the part more rows \(data.val_fraction, data.test_fraction\), or take a longer series\.",
+        ),
         ({"lookback": 50, "pred_len": 11}, "the train part has 60 of the 100 rows, at least 61 are needed"),
-        ({"pred_len": 16}, "the val part has 15 of the 100 rows, at least 16 are needed"),
-        ({"val_from": "2024-01-03", "test_from": "2024-01-09"}, "the test part has 0 of the 100 rows"),
+        (
+            {"pred_len": 16},
+            r"the val part has 15 of the 100 rows, at least 16 are needed \(domain.pred_len=16; .*"
+            r"Lower domain.pred_len, to 15, or give the part more rows",
+        ),
+        (
+            {"val_from": "2024-01-03", "test_from": "2024-01-09"},
+            r"the test part has 0 of the 100 rows.* Give the part more rows \(data.val_from, data.test_from\), or take",
+        ),
         ({"val_from": "2023-01-03", "test_from": "2024-01-03"}, "the train part has 0 of the 100 rows"),
-        ({"period": 76}, "no season of 76 rows is before the test part"),
+        (
+            {"period": 76},
+            r"a season of 76 rows is longer than the 75 rows before the test part \(data.period\)\. Set 75 at most",
+        ),
     ],
 )
 def test_a_series_too_short_for_a_window_is_refused(counted: Path, options: dict[str, Any], message: str) -> None:
     data = table(counted, **options)
     with pytest.raises(UserError, match=message):
         data.setup()
+
+
+def test_the_season_follows_the_dates_unless_it_is_given(counted: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given, known = table(counted), table(counted, period=None)
+    with caplog.at_level(logging.INFO):
+        given.setup()
+        assert not caplog.text
+        known.setup()
+    assert (given.season, known.season) == (6, 24)
+    assert "rows are 1:00:00 apart: a season is taken to be 24 of them (data.period)" in caplog.text
+    error = np.mean([24 / known.std[0], 240 / known.std[1]])  # columns that rise by 1 and by 10 a row
+    assert known.baselines()["baseline/seasonal_naive_mae"] == pytest.approx(error, rel=1e-4)
+
+
+def test_a_series_without_a_whole_day_has_a_shorter_season(tmp_path: Path) -> None:
+    minutes = np.datetime64("2024-01-01T00:00") + np.arange(200)
+    path = tmp_path / "minutes.csv"
+    path.write_text("date,x\n" + "".join(f"{date},{i % 7}\n" for i, date in enumerate(minutes)))
+    data = table(path, period=None)
+    data.setup()
+    assert data.season == 60
 
 
 def test_the_shortest_series_has_one_window_a_part(counted: Path) -> None:
@@ -175,9 +215,10 @@ def test_the_shortest_series_has_one_window_a_part(counted: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lookback": 1}, "lookback must be at least 2, got 1"),
-        ({"pred_len": 0}, "pred_len must be at least 1, got 0"),
-        ({"period": 0}, "period must be at least 1, got 0"),
+        ({"lookback": 1}, "lookback must be a whole number, at least 2, got 1"),
+        ({"pred_len": 0}, "pred_len must be a whole number, at least 1, got 0"),
+        ({"period": 0}, "period must be a whole number, at least 1, got 0"),
+        ({"period": "day"}, "period must be a whole number, at least 1, got 'day'"),
         ({"quantiles": [0.1, 0.9]}, r"name the median 0.5, got \[0.1, 0.9\]"),
         ({"quantiles": [0.5, 0.1]}, "quantiles must rise"),
         ({"quantiles": [0.5, 1.0]}, "quantiles must rise from 0 to 1"),

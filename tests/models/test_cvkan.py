@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from cvkan.core.aggregation import AgreementAggregation
 from cvkan.core.polarizing import PolarBlock
-from cvkan.core.pooling import AttentionPooling, MagnitudePooling, MeanPooling, NoPooling, Pooling, Readout
+from cvkan.core.pooling import (
+    AttentionPooling,
+    FlattenPooling,
+    MagnitudePooling,
+    MeanPooling,
+    NoPooling,
+    Pooling,
+    Readout,
+)
 from cvkan.core.position import NoPosition
 from cvkan.models.cvkan import CVKAN
 from cvkan.models.embedding import IdentityEmbedding
@@ -57,6 +65,13 @@ def test_padded_tokens_and_other_samples_change_nothing(pooling: type[Pooling], 
     clean, other = model(x, mask)[1:], model(dirty, mask)[1:]
     assert torch.equal(clean[mask[1:]] if per_token else clean, other[mask[1:]] if per_token else other)
     assert clean.isfinite().all()
+
+
+def test_flattened_tokens_keep_their_places_in_batches_of_short_samples() -> None:
+    """The batch is padded to its own longest sample: fewer tokens than the layout has."""
+    model, x = build(CLASSES, FlattenPooling), samples()
+    mask = torch.arange(N_TOKENS).expand(3, -1) < torch.tensor([[5], [3], [1]])
+    torch.testing.assert_close(model(x[:, :5], mask[:, :5]), model(x, mask))
 
 
 @pytest.mark.parametrize(("spec", "pooling"), [(TOKENS, MeanPooling), (CLASSES, NoPooling)])

@@ -165,6 +165,25 @@ def test_an_untrained_network_is_the_ridge_regression_made_again_and_again(data:
     assert torch.equal(task.kept, torch.ones(H))
 
 
+def test_quantiles_of_every_patch_start_as_those_of_the_first(data: DataModule, batch: Batch) -> None:
+    line = task_of(data, "skip=linear", "task_head.gain=0")
+    line.before_fit(data)
+    cfg = compose("train", overrides=[*SMALL, *QUANTILES, "skip=linear", "task_head.gain=0"])
+    asked = build.build_data(cfg)
+    asked.setup()
+    task = build.build_task(cfg, asked).eval()
+    assert isinstance(task, AutoregressionTask)
+    task.before_fit(asked)
+    forecast = taught(task, batch)[1]  # (B, H, C, 3)
+    scale = (batch["x"].var(dim=1, keepdim=True, correction=0) + 1e-5).sqrt().unsqueeze(-1)  # (B, 1, C, 1)
+    apart = (forecast - taught(line, batch)[1].unsqueeze(-1)) / scale
+    by_patch = apart.unflatten(1, (H // P, P))
+    torch.testing.assert_close(by_patch, by_patch[:1, :1, :, :1].expand_as(by_patch), rtol=1e-3, atol=1e-3)
+    assert (forecast.diff(dim=-1) > 0).all()
+    inside = (forecast[..., 0] <= batch["y"]) & (batch["y"] <= forecast[..., 2])
+    assert 0.5 < inside.float().mean() < 1
+
+
 def test_every_weight_of_the_network_learns(data: DataModule, batch: Batch) -> None:
     task = task_of(data).train()
     loss, _ = task.loss_and_logits(batch)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from cvkan.analysis.forecasting import (
+    FITTED,
     ForecastWindows,
     LinearForecast,
     Moments,
@@ -28,7 +29,8 @@ from cvkan.analysis.forecasting import (
     window_mean,
 )
 from cvkan.domains.datamodule import SPLITS, DataModule, Loading
-from cvkan.domains.timeseries.table import Series
+from cvkan.domains.timeseries.steps import usual_step
+from cvkan.domains.timeseries.table import Series, without_constants
 from cvkan.errors import UserError
 from cvkan.spec import Batch, Spec
 
@@ -42,13 +44,13 @@ class Windowing(Loading):
         lookback: rows L that a forecast may see, at least 2.
         pred_len: rows H that it has to tell.
         quantiles: those to forecast, rising and in (0, 1), the median 0.5 among them; empty for one number.
-        period: rows of a season, for the seasonal baseline.
+        period: rows of a season, for the seasonal baseline; None for what the step of the dates suggests.
     """
 
     lookback: int
     pred_len: int
     quantiles: list[float]
-    period: int
+    period: int | None
 
 
 class WindowSplit(Dataset[Batch]):
@@ -73,32 +75,37 @@ class TimeSeries(DataModule):
 
     A part is a stretch of rows: train, then validation, then test. Windows start at every row. The future of a window
     lies in its part; the past of a validation or test window may reach into the part before. Each column is
-    standardised by mean and standard deviation of the training rows. One that is constant there is kept, told, and
-    divided by 1.
+    standardised by mean and standard deviation of the training rows. One that is constant there has no scale, whatever
+    it does later, and nothing to learn from: it is left out, and that is told.
 
     Args:
         windowing: see :class:`Windowing`.
 
     Attributes:
-        series: the whole series in its own units; after :meth:`setup`, as the others.
+        part_keys: options that share the rows out to the parts, for messages; empty where none does.
+        series: the whole series in its own units, without the columns left out; after :meth:`setup`, as the others.
         mean: (C,) float64, of the training rows.
-        std: (C,) float64, of the training rows; 1 where that is 0.
+        std: (C,) float64, of the training rows.
+        season: rows of a season, of the seasonal baseline.
 
     Raises:
         UserError: an argument is out of range.
     """
 
+    part_keys = ""
     series: Series
     mean: np.ndarray
     std: np.ndarray
+    season: int
 
     def __init__(
-        self, *, lookback: int, pred_len: int, quantiles: list[float], period: int, **loading: Unpack[Loading]
+        self, *, lookback: int, pred_len: int, quantiles: list[float], period: int | None, **loading: Unpack[Loading]
     ) -> None:
         super().__init__(**loading)
         for name, value, least in (("lookback", lookback, 2), ("pred_len", pred_len, 1), ("period", period, 1)):
-            if value < least:
-                raise UserError(f"{name} must be at least {least}, got {value}", f"data.{name}", "Set more rows.")
+            if value is not None and (not isinstance(value, int) or value < least):
+                what = f"{name} must be a whole number, at least {least}, got {value!r}"
+                raise UserError(what, f"data.{name}", "Set more rows.")
         rising = all(low < high for low, high in zip([0.0, *quantiles], [*quantiles, 1.0], strict=True))
         if quantiles and not (rising and 0.5 in quantiles):
             raise UserError(
@@ -128,9 +135,11 @@ class TimeSeries(DataModule):
         raise NotImplementedError
 
     def load_splits(self) -> dict[str, Dataset[Batch]]:
-        self.series = self.read_series()
-        n_rows = self.part_rows(self.series.dates)
-        self._check_lengths(n_rows)
+        series = self.read_series()
+        n_rows = self.part_rows(series.dates)
+        self._check_lengths(n_rows, len(series.dates))
+        self.season = self._season(series.dates, n_rows[0] + n_rows[1])
+        self.series = without_constants(series, n_rows[0])
         self.spec = replace(self.spec, channels=self.series.names)
         table = self._standardized(n_rows[0])
         splits: dict[str, Dataset[Batch]] = {}
@@ -142,33 +151,36 @@ class TimeSeries(DataModule):
             splits[name] = WindowSplit(ForecastWindows(table, starts, self.lookback, self.pred_len))
         return splits
 
-    def _check_lengths(self, n_rows: tuple[int, int, int]) -> None:
+    def _check_lengths(self, n_rows: tuple[int, int, int], total: int) -> None:
         """Refuse parts that hold no window."""
-        window = self.lookback + self.pred_len
-        fix = "Lower domain.lookback or domain.pred_len, or take a longer series."
-        total = len(self.series.values)
-        if total < window:
-            raise UserError(
-                f"the series has {total} rows, a window takes {window}: {self.lookback} of past, {self.pred_len} ahead",
-                "data",
-                fix,
-            )
-        for name, n, least in zip(SPLITS, n_rows, (window, self.pred_len, self.pred_len), strict=True):
+        past, ahead = f"domain.lookback={self.lookback}", f"domain.pred_len={self.pred_len}"
+        window = (self.lookback + self.pred_len, 3, f"{past} and {ahead}", "both, to {} in sum")
+        future = (self.pred_len, 1, f"{ahead}; the past may be in the part before", "domain.pred_len, to {}")
+        for name, n, needs in zip(SPLITS, n_rows, (window, future, future), strict=True):
+            least, least_possible, why, lower = needs
             if n < least:
-                what = f"the {name} part has {n} of the {total} rows, at least {least} are needed"
-                raise UserError(what, "data", f"{fix[:-1]}, or give the part more of it.")
-        if self.period > sum(n_rows[:2]):
-            raise UserError(f"no season of {self.period} rows is before the test part", "data.period", "Lower it.")
+                ways = [f"lower {lower.format(n)}"] if n >= least_possible else []
+                ways += [f"give the part more rows ({self.part_keys})"] if self.part_keys else []
+                fix = ", or ".join([*ways, "take a longer series."])
+                what = f"the {name} part has {n} of the {total} rows, at least {least} are needed ({why})"
+                raise UserError(what, "data", fix[0].upper() + fix[1:])
+
+    def _season(self, dates: np.ndarray, n_before_test: int) -> int:
+        """Rows of a season: the given ones, or those that the dates suggest and that there is a whole one of."""
+        if self.period is None:
+            step, _ = usual_step(dates)
+            season = next(rows for rows in step.seasons() if rows <= n_before_test)
+            log.info("rows are %s apart: a season is taken to be %d of them (data.period)", step, season)
+            return season
+        if self.period > n_before_test:
+            what = f"a season of {self.period} rows is longer than the {n_before_test} rows before the test part"
+            raise UserError(what, "data.period", f"Set {n_before_test} at most, or null to go by the dates.")
+        return self.period
 
     def _standardized(self, n_train: int) -> Tensor:
         """The table (T, C) float32 in standard deviations of the first ``n_train`` rows."""
         train = self.series.values[:n_train]
-        constant = train.min(axis=0) == train.max(axis=0)  # (C,); rounding keeps their std from being exactly 0
-        if constant.any():
-            names = ", ".join(np.array(self.series.names)[constant])
-            log.warning("constant in the training rows, and so no forecast: %s; data.columns leaves them out", names)
-        self.mean = train.mean(axis=0)
-        self.std = np.where(constant, 1.0, train.std(axis=0))
+        self.mean, self.std = train.mean(axis=0), train.std(axis=0)
         return torch.from_numpy((self.series.values - self.mean) / self.std).float()
 
     def fingerprint(self) -> str:
@@ -189,7 +201,8 @@ class TimeSeries(DataModule):
 
     @cached_property
     def _moments(self) -> tuple[Moments, Moments]:
-        return moments(self.windows("train").thinned()), moments(self.windows("val").thinned())
+        train, val = (self.windows(name).thinned(FITTED) for name in ("train", "val"))
+        return moments(train), moments(val)
 
     def ridge(self, level: Tensor) -> LinearForecast:
         """The closed-form linear forecast of the training windows, see :func:`~cvkan.analysis.forecasting.fit_ridge`.
@@ -204,12 +217,12 @@ class TimeSeries(DataModule):
 
         Returns:
             ``baseline/NAME_mse`` and ``baseline/NAME_mae`` of ``last_value``; of ``seasonal_naive``, the last
-            ``period`` rows again, even where these are more than ``lookback``; of ``linear``, a ridge regression on the
+            ``season`` rows again, even where these are more than ``lookback``; of ``linear``, a ridge regression on the
             values as they are; and of ``linear_centered``, one on values less the mean of their window.
         """
         test = self.windows("test")
         figures = {}
-        for name, period in (("last_value", 1), ("seasonal_naive", self.period)):
+        for name, period in (("last_value", 1), ("seasonal_naive", self.season)):
             forecast = partial(seasonal_naive, period=period, horizon=self.pred_len)
             figures[name] = forecast_errors(forecast, test.looking_back(period))
         for name, level in (("linear", no_level), ("linear_centered", window_mean)):

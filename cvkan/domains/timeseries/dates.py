@@ -5,13 +5,19 @@ Legend: T rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from cvkan.domains.timeseries.steps import usual_step
 from cvkan.errors import UserError
+
+UNIX_UNITS = {"unix": 1.0, "unix_ms": 1e-3}  # seconds
+UNIX = re.compile(r"\d{9,}(\.\d*)?")  # a number that counts seconds or milliseconds from 1970
+MILLISECONDS_FROM = 1e11  # as seconds, the year 5138
 
 
 def read_date(text: str, date_format: str | None) -> datetime:
@@ -19,12 +25,21 @@ def read_date(text: str, date_format: str | None) -> datetime:
 
     Args:
         text: as it stands in the file.
-        date_format: as of :meth:`datetime.datetime.strptime`; None for ISO 8601, such as ``2016-07-01 00:00:00``.
+        date_format: ``unix`` or ``unix_ms`` for seconds or milliseconds from 1970 on, else as of
+            :meth:`datetime.datetime.strptime`; None for ISO 8601, such as ``2016-07-01 00:00:00``.
 
     Raises:
         ValueError: it is no such date.
     """
-    date = datetime.fromisoformat(text.strip()) if date_format is None else datetime.strptime(text.strip(), date_format)
+    text = text.strip()
+    if date_format in UNIX_UNITS:
+        try:
+            return datetime.fromtimestamp(float(text) * UNIX_UNITS[date_format], UTC).replace(tzinfo=None)
+        except (OverflowError, OSError) as error:
+            raise ValueError(f"{text} is beyond the years of dates") from error
+    if date_format is None and UNIX.fullmatch(text):  # ISO 8601 would read some of these as the year 1711
+        raise ValueError(f"{text} counts seconds")
+    date = datetime.fromisoformat(text) if date_format is None else datetime.strptime(text, date_format)
     return date if date.tzinfo is None else date.astimezone(UTC).replace(tzinfo=None)
 
 
@@ -49,15 +64,26 @@ def parse_dates(
             dates[row] = read_date(cell, date_format)
         except ValueError:
             raise UserError(
-                f"{cell!r} is no date {'such as 2016-07-01 00:00:00' if date_format is None else date_format}",
+                f"{cell!r} is no date {'such as 2016-07-01 00:00:00' if date_format is None else f'in {date_format}'}",
                 f"{path}, line {lines[row]}, column {column}",
-                "Correct the cell, or set data.date_format, such as '%d.%m.%Y %H:%M'.",
+                _how_to_read(cell.strip()),
             ) from None
     return dates
 
 
+def _how_to_read(cell: str) -> str:
+    """What to do about a cell that is no date."""
+    if UNIX.fullmatch(cell):
+        unit, name = ("seconds", "unix") if float(cell) < MILLISECONDS_FROM else ("milliseconds", "unix_ms")
+        return f"Set data.date_format={name} if these are {unit} from 1970 on."
+    return "Correct the cell, or set data.date_format, such as '%d.%m.%Y %H:%M', %Y-%m, %Y or unix."
+
+
 def check_order(dates: np.ndarray, lines: Sequence[int], path: Path, column: str, allow_gaps: bool) -> None:
     """Refuse dates that do not rise from row to row, or do so by unequal steps.
+
+    A step is a fixed time, months of the calendar or working days, as
+    :func:`~cvkan.domains.timeseries.steps.usual_step` finds it.
 
     Args:
         dates: (T,) datetime64.
@@ -86,12 +112,13 @@ def check_order(dates: np.ndarray, lines: Sequence[int], path: Path, column: str
             place(row),
             "Sort the rows by date.",
         )
-    kinds, counts = np.unique(steps, return_counts=True)
-    usual = kinds[counts.argmax()]
-    if len(kinds) > 1 and not allow_gaps:
-        row = int((steps != usual).argmax()) + 1
+    if allow_gaps:
+        return
+    step, is_usual = usual_step(dates)
+    if not is_usual.all():
+        row = int(is_usual.argmin()) + 1
         raise UserError(
-            f"{_shown(dates[row])} follows {_shown(dates[row - 1])}, but most rows are {usual.item()} apart",
+            f"{_shown(dates[row])} follows {_shown(dates[row - 1])}, but most rows are {step} apart",
             place(row),
             "Fill in the missing rows, or set data.allow_gaps=true to take all rows as equally far apart.",
         )

@@ -13,7 +13,7 @@ from typing import Unpack
 import numpy as np
 
 from cvkan.domains.timeseries.base import TimeSeries, Windowing
-from cvkan.domains.timeseries.table import Series, read_table
+from cvkan.domains.timeseries.table import Layout, Series, read_table
 from cvkan.errors import DataUnavailableError, UserError
 
 PART_DAYS = (360, 120, 120)  # twelve, four and four months of 30 days; later rows are not used
@@ -48,7 +48,8 @@ class ETT(TimeSeries):
         if root is None:
             raise UserError(f"no folder of {file} is given", "data.root", FETCH)
         self.path = Path(root).expanduser() / file
-        self.columns = columns
+        # The protocol counts rows, whatever their dates.
+        self.layout = Layout("date", date_format=None, decimal="point", columns=columns, allow_gaps=True)
         self.n_rows = tuple(days * rows_per_day for days in PART_DAYS)
 
     def prepare_data(self) -> None:
@@ -57,8 +58,7 @@ class ETT(TimeSeries):
             raise DataUnavailableError(f"{self.path.name} is not there", self.path.parent, FETCH)
 
     def read_series(self) -> Series:
-        # The protocol counts rows, whatever their dates.
-        return read_table(self.path, "date", date_format=None, columns=self.columns, allow_gaps=True)
+        return read_table(self.path, self.layout)
 
     def part_rows(self, dates: np.ndarray) -> tuple[int, int, int]:
         if len(dates) < sum(self.n_rows):

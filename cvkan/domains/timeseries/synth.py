@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 
 from cvkan.domains.timeseries.base import TimeSeries, Windowing
 from cvkan.domains.timeseries.table import Series
-from cvkan.domains.timeseries.user_table import check_fractions, rows_by_fraction
+from cvkan.domains.timeseries.user_table import FRACTION_KEYS, check_fractions, rows_by_fraction
 from cvkan.errors import UserError
 
 N_CHANNELS = 7
@@ -44,6 +44,8 @@ class SeriesSynth(TimeSeries):
 
     Source: own choice.
     """
+
+    part_keys = FRACTION_KEYS
 
     def __init__(
         self,

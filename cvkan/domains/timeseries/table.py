@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from cvkan.domains.timeseries.dates import check_order, parse_dates
+from cvkan.domains.timeseries.decimals import DECIMALS, Decimals
 from cvkan.errors import DataUnavailableError, UserError
 
 CHUNK = 5000  # rows parsed at once: numbers take a tenth of the memory of their text
 DELIMITERS = ",;\t|"
-MISSING = "Fill in the missing values first; write numbers with a decimal point."
+MISSING = "Fill in the missing values first; write numbers plainly, such as 1234.5."
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +40,54 @@ class Series:
     values: np.ndarray
 
 
-def read_table(
-    path: Path, date_column: str, date_format: str | None, columns: Sequence[str] | None, allow_gaps: bool
-) -> Series:
+def without_constants(series: Series, n_train: int) -> Series:
+    """The series without the columns that are constant in the first ``n_train`` rows; these are told.
+
+    Raises:
+        UserError: none is left.
+    """
+    train = series.values[:n_train]
+    constant = train.min(axis=0) == train.max(axis=0)  # (C,); rounding keeps their std from being exactly 0
+    if not constant.any():
+        return series
+    names = ", ".join(np.array(series.names)[constant])
+    if constant.all():
+        what = f"every column is constant in the {n_train} training rows: {names}"
+        raise UserError(what, "data.columns", "Choose columns that change, or a longer training part.")
+    log.warning("left out, as they are constant in the %d training rows: %s", n_train, names)
+    kept = tuple(name for name, still in zip(series.names, constant, strict=True) if not still)
+    return Series(kept, series.dates, series.values[:, ~constant])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table is written, and what is wanted of it.
+
+    Attributes:
+        date_column: column of the dates.
+        date_format: see :func:`~cvkan.domains.timeseries.dates.read_date`.
+        decimal: ``point`` or ``comma``.
+        columns: the wanted ones, in this order; None takes all but those without a single number.
+        allow_gaps: admit dates at unequal distances.
+    """
+
+    date_column: str
+    date_format: str | None
+    decimal: str
+    columns: Sequence[str] | None
+    allow_gaps: bool
+
+    def __post_init__(self) -> None:
+        if self.decimal not in DECIMALS:
+            raise UserError(f"no decimal {self.decimal!r}", "data.decimal", f"Choose {' or '.join(DECIMALS)}.")
+
+
+def read_table(path: Path, layout: Layout) -> Series:
     """The series of a CSV file with a header; the delimiter is ``,``, ``;``, ``|`` or a tab.
 
     Args:
         path: text in UTF-8.
-        date_column: column of the dates.
-        date_format: see :func:`~cvkan.domains.timeseries.dates.read_date`.
-        columns: the wanted ones, in this order; None takes all but those without a single number.
-        allow_gaps: admit dates at unequal distances.
+        layout: see :class:`Layout`.
 
     Raises:
         DataUnavailableError: there is no such file.
@@ -60,7 +98,7 @@ def read_table(
         with path.open(newline="", encoding="utf-8-sig") as file:
             delimiter = max(DELIMITERS, key=file.readline().count)
             file.seek(0)
-            return _read(csv.reader(file, delimiter=delimiter), path, date_column, date_format, columns, allow_gaps)
+            return _read(csv.reader(file, delimiter=delimiter), path, layout)
     except FileNotFoundError:
         raise DataUnavailableError("there is no such table", path, "Correct the path.") from None
     except OSError as error:
@@ -74,52 +112,54 @@ class _Column:
     """A column while it is read: whether it holds numbers at all is known at its end."""
 
     name: str
+    decimals: Decimals
     parts: list[np.ndarray] = field(default_factory=list)
     has_number: bool = False
     fault: tuple[int, str] | None = None  # line and text of the first cell that is no number
+    foreign: tuple[int, str] | None = None  # of the first one that is a number with the other decimal sign
 
     def add(self, cells: Sequence[str], lines: Sequence[int]) -> None:
-        values = _numbers(cells)
-        faults = ~np.isfinite(values)
-        self.has_number |= not faults.all()
-        if self.fault is None and faults.any():
-            row = int(faults.argmax())
-            self.fault = (lines[row], cells[row])
+        values = self.decimals.numbers(cells)
+        faults = (~np.isfinite(values)).nonzero()[0]
+        self.has_number |= len(faults) < len(values)
+        places = [(lines[row], cells[row]) for row in faults]
+        self.fault = self.fault or next(iter(places), None)
+        self.foreign = self.foreign or next((place for place in places if self.decimals.is_foreign(place[1])), None)
         self.parts.append(values)
 
+    @property
+    def numeric(self) -> bool:
+        """Whether it holds any number, with either decimal sign."""
+        return self.has_number or self.foreign is not None
+
     def values(self, path: Path) -> np.ndarray:
-        if self.fault is not None:
-            line, cell = self.fault
+        fault = self.foreign or self.fault
+        if fault is not None:
+            line, cell = fault
             what = f"{cell!r} is not a finite number" if cell.strip() else "the cell is empty"
-            raise UserError(what, f"{path}, line {line}, column {self.name}", MISSING)
+            fix = MISSING if self.foreign is None else self.decimals.fix
+            raise UserError(what, f"{path}, line {line}, column {self.name}", fix)
         return np.concatenate(self.parts)
 
 
-def _read(
-    rows: Iterator[list[str]],
-    path: Path,
-    date_column: str,
-    date_format: str | None,
-    columns: Sequence[str] | None,
-    allow_gaps: bool,
-) -> Series:
+def _read(rows: Iterator[list[str]], path: Path, layout: Layout) -> Series:
     header = [name.strip() for name in next(rows, [])]
-    wanted = _wanted(header, path, date_column, columns)
+    wanted = _wanted(header, path, layout)
     place = {name: i for i, name in enumerate(header)}
-    found = [_Column(name) for name in wanted]
+    found = [_Column(name, DECIMALS[layout.decimal]) for name in wanted]
     dates: list[str] = []
     lines: list[int] = []
     for cells, chunk_lines in _chunks(rows, len(header), path):
-        dates += cells[place[date_column]]
+        dates += cells[place[layout.date_column]]
         lines += chunk_lines
         for column in found:
             column.add(cells[place[column.name]], chunk_lines)
     if not lines:
         raise UserError("the table has no rows", path, "Add one row a point in time.")
-    if columns is None:
+    if layout.columns is None:
         found = _numeric(found, path)
-    parsed = parse_dates(dates, lines, path, date_column, date_format)
-    check_order(parsed, lines, path, date_column, allow_gaps)
+    parsed = parse_dates(dates, lines, path, layout.date_column, layout.date_format)
+    check_order(parsed, lines, path, layout.date_column, layout.allow_gaps)
     values = np.stack([column.values(path) for column in found], axis=1)  # (T, C)
     return Series(tuple(column.name for column in found), parsed, values)
 
@@ -136,8 +176,9 @@ def _chunks(rows: Iterator[list[str]], n_columns: int, path: Path) -> Iterator[t
         yield list(zip(*cells, strict=True)), list(lines)
 
 
-def _wanted(header: list[str], path: Path, date_column: str, columns: Sequence[str] | None) -> list[str]:
+def _wanted(header: list[str], path: Path, layout: Layout) -> list[str]:
     """Names of the columns to read."""
+    date_column, columns = layout.date_column, layout.columns
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise UserError(f"two columns have one name: {', '.join(twice)}", path, "Rename one of them.")
@@ -156,25 +197,10 @@ def _wanted(header: list[str], path: Path, date_column: str, columns: Sequence[s
 
 def _numeric(found: list[_Column], path: Path) -> list[_Column]:
     """The columns that hold any number; the others are told."""
-    numeric = [column for column in found if column.has_number]
+    numeric = [column for column in found if column.numeric]
     if not numeric:
         raise UserError("no column but the date's holds a number", path, "Check the file and data.date_column.")
     if len(numeric) < len(found):
-        left = ", ".join(column.name for column in found if not column.has_number)
+        left = ", ".join(column.name for column in found if not column.numeric)
         log.info("left out, as they hold no number: %s", left)
     return numeric
-
-
-def _numbers(cells: Sequence[str]) -> np.ndarray:
-    """Cells as float64; what is no number becomes NaN."""
-    try:
-        return np.array(cells, dtype=np.float64)
-    except ValueError:
-        return np.array([_number(cell) for cell in cells])
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return float("nan")

@@ -10,8 +10,11 @@ import numpy as np
 
 from cvkan.domains.timeseries.base import TimeSeries, Windowing
 from cvkan.domains.timeseries.dates import read_date
-from cvkan.domains.timeseries.table import Series, read_table
+from cvkan.domains.timeseries.table import Layout, Series, read_table
 from cvkan.errors import DataUnavailableError, UserError
+
+FRACTION_KEYS = "data.val_fraction, data.test_fraction"
+DATE_KEYS = "data.val_from, data.test_from"
 
 
 def check_fractions(val: float, test: float) -> None:
@@ -23,7 +26,7 @@ def check_fractions(val: float, test: float) -> None:
     if not (val > 0 and test > 0 and val + test < 1):
         raise UserError(
             f"the validation and test part must be shares that leave rows for training, got {val} and {test}",
-            "data.val_fraction, data.test_fraction",
+            FRACTION_KEYS,
             "Set 0.1 and 0.2, for example.",
         )
 
@@ -40,9 +43,11 @@ class CsvSeries(TimeSeries):
     Args:
         path: the file.
         date_column: name of the column of dates.
-        date_format: as of :meth:`datetime.datetime.strptime`; None for ISO 8601.
+        date_format: as of :meth:`datetime.datetime.strptime`; ``unix`` or ``unix_ms`` for seconds or milliseconds from
+            1970 on; None for ISO 8601.
+        decimal: ``point`` or ``comma``, how numbers are written.
         columns: series to use; None for all that hold numbers.
-        allow_gaps: take rows as equally far apart, whatever their dates (months, working days).
+        allow_gaps: take rows as equally far apart, whatever their dates.
         val_fraction: share of the rows for validation.
         test_fraction: share of the rows for the test, the last ones.
         val_from: date (ISO 8601) of the first validation row, in the place of ``val_fraction``; with ``test_from``.
@@ -60,6 +65,7 @@ class CsvSeries(TimeSeries):
         path: str,
         date_column: str,
         date_format: str | None,
+        decimal: str,
         columns: Sequence[str] | None,
         allow_gaps: bool,
         val_fraction: float,
@@ -71,10 +77,10 @@ class CsvSeries(TimeSeries):
         super().__init__(**windowing)
         check_fractions(val_fraction, test_fraction)
         self.path = Path(path).expanduser()
-        self.date_column, self.date_format = date_column, date_format
-        self.columns, self.allow_gaps = columns, allow_gaps
+        self.layout = Layout(date_column, date_format, decimal, columns, allow_gaps)
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.parts_from = _first_dates(val_from, test_from)
+        self.part_keys = FRACTION_KEYS if self.parts_from is None else DATE_KEYS
 
     def prepare_data(self) -> None:
         """Look whether the file is there."""
@@ -82,7 +88,7 @@ class CsvSeries(TimeSeries):
             raise DataUnavailableError("there is no such table", self.path, "Correct data.path.")
 
     def read_series(self) -> Series:
-        return read_table(self.path, self.date_column, self.date_format, self.columns, self.allow_gaps)
+        return read_table(self.path, self.layout)
 
     def part_rows(self, dates: np.ndarray) -> tuple[int, int, int]:
         if self.parts_from is None:
@@ -93,7 +99,7 @@ class CsvSeries(TimeSeries):
 
 def _first_dates(val_from: str | None, test_from: str | None) -> np.ndarray | None:
     """First dates of the validation and the test part, (2,) datetime64[us]; None if neither is given."""
-    where = "data.val_from, data.test_from"
+    where = DATE_KEYS
     if val_from is None and test_from is None:
         return None
     if val_from is None or test_from is None:
