@@ -62,6 +62,8 @@ def train(cfg: DictConfig, overrides: Sequence[str] = (), companion: LocalProces
     trainers = Trainers(cfg, run, config, leading)
     trainer, figures = trainers.fitting(environment), trainers.throughput.figures
     distributed.check(trainer, environment, task, data, overrides)
+    if cfg.ckpt is None:
+        task.before_fit(data)  # it may read a file, such as one of word vectors, that is at fault
     if leading and resumed is not None:
         carry_history(Path(cfg.ckpt), run)
     run.write_config(config)
@@ -69,8 +71,6 @@ def train(cfg: DictConfig, overrides: Sequence[str] = (), companion: LocalProces
     try:
         with trainers.stop.listening():
             with companions.started(trainer, environment, cfg, lambda error: run.finish("failed", error, figures())):
-                if cfg.ckpt is None:
-                    task.before_fit(data)
                 fit(trainer, task, data, cfg.ckpt)
             if not leading:
                 return {}

@@ -79,6 +79,11 @@ def write_clips(folder: Path) -> None:
         pytest.param(
             ["model=convnet", "pooling=mean"], ["pooling has no effect", "ConvNet"], id="choice without effect"
         ),
+        pytest.param(
+            ["domain=poetry", "domain.recurrent.d_hidden=8"],
+            ["domain.recurrent.d_hidden has no effect", "CVKAN"],
+            id="size of another network",
+        ),
         pytest.param(["model=convnet", "norm.eps=1"], ["norm.eps has no effect"], id="key without effect"),
         pytest.param(["data=synthetic_hard"], ["needs images", "(64, 16)"], id="tokens for an image network"),
         pytest.param(["domain=audio", "data=digits"], ["embedding=stft", "waveform"], id="images for an audio network"),

@@ -365,6 +365,7 @@ RECURRENT = [f"experiment=poetry_{name}" for name in ("tiny", "xlarge", "researc
         *(([preset], "recurrent") for preset in RECURRENT),
         (["experiment=sweep_poetry_cells"], "recurrent"),
         (["experiment=poetry_small", "model=cvkan"], "cvkan"),
+        (["experiment=poetry_baseline", "model=cvkan"], "cvkan"),
     ],
 )
 def test_a_decoder_brings_the_training_that_suits_it(

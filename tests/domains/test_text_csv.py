@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cvkan.domains.text.tables import read_table
+from cvkan.domains.text.tables import columns_among, columns_of, read_table
 from cvkan.domains.text.text_csv import TextCSV
 from cvkan.errors import DataUnavailableError, UserError
 
@@ -124,6 +124,55 @@ def test_a_sentence_of_ten_thousand_words_is_cut(tmp_path: Path, caplog: pytest.
     assert "1 sentences have more than data.max_length=20 words, up to 10000" in caplog.text
 
 
+def test_a_cell_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    path = written(tmp_path, table([(" ".join(["endless"] * before), "0"), ("fine", "1")]))
+    assert len(read_table(path, "text", "label", None)[0].text) == 8 * before - 1
+    assert columns_of(path) == ["text", "label"]
+    assert columns_among(path, {"0", "1"}) == {"label": {"0": 1, "1": 1}}
+    assert csv.field_size_limit() == before
+
+
+def test_classes_are_counted_and_a_misspelt_label_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    rows = [(f"{text} {number}", f"is {label}") for number, (text, label) in enumerate(ROWS * 20)]
+    path = written(tmp_path, table([("first", "si 1"), *rows, ("last", "is  0"), *[("rare", "x")] * 5]))
+    loaded(path)
+    assert "407 sentences of 5 classes: is  0 1, is 0 200, is 1 200, si 1 1, x 5" in caplog.messages
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"{path}: classes of hardly any sentence: 'si 1' in line 2, 'is  0' in line 403; correct" in warning
+    caplog.clear()
+    loaded(path, classes=["is 0", "is 1", "si 1", "is  0", "x"])
+    loaded(written(tmp_path, table([*ROWS, ("third", "2")])))  # one row of 21 is no small share
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_column_of_parts_that_is_not_followed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(text, label, ("train", "Test")[n > 15], "train") for n, (text, label) in enumerate(ROWS)]
+    path = written(tmp_path, table(rows, ("text", "label", "part", "origin")))
+    loaded(path)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "column 'part' names parts (train 16, test 4), but parts are drawn; set data.split_column=part" in message
+    caplog.clear()
+    loaded(path, split_column="part")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "shares", "message"),
+    [
+        (8, (0.2, 0.1), r"the test part is empty: a share of 0.1 of 8 sentences \(data.test_fraction\)\. Add some, 10"),
+        (4, (0.1, 0.3), r"the val part is empty: a share of 0.1 of 4 sentences \(data.val_fraction\)\. Add some, 10"),
+    ],
+)
+def test_too_few_sentences_for_a_part_are_refused(
+    n_rows: int, shares: tuple[float, float], message: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, table(ROWS[:n_rows]))
+    with pytest.raises(UserError, match=message):
+        loaded(path, val_fraction=shares[0], test_fraction=shares[1])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -155,7 +204,7 @@ def test_a_label_outside_the_given_classes_is_refused_by_line(tmp_path: Path) ->
 def test_a_class_that_is_never_trained_on_is_refused(tmp_path: Path) -> None:
     rows = [(text, label, "train") for text, label in ROWS] + [("fine", "2", "test")]
     path = written(tmp_path, table(rows, ("text", "label", "split")))
-    with pytest.raises(UserError, match=r"no training sentences of class 2"):
+    with pytest.raises(UserError, match=r"no training sentence has the label '2' \(.*line 22\)"):
         loaded(path, split_column="split")
 
 

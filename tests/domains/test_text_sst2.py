@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+import socket
 import tarfile
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -194,6 +198,47 @@ def test_an_archive_that_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:
         sst2.GLUE.fetch(tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_put_there_by_hand_is_taken(tmp_path: Path) -> None:
+    digest = zipped(write_glue(tmp_path / "SST-2"), tmp_path / "packed")
+    root = tmp_path / "data"
+    root.mkdir()
+    own = (tmp_path / "packed").rename(root / "SST-2.zip")
+    archive = Archive("http://localhost:1/SST-2.zip", digest, "SST-2")
+    archive.fetch(root)
+    assert (root / "SST-2" / "train.tsv").is_file()
+    own.write_bytes(b"cut off")
+    with pytest.raises(DataUnavailableError, match=rf"is not the expected file: .* \({re.escape(str(own))}\)"):
+        archive.fetch(root)
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", None])
+def test_a_server_without_an_answer_is_not_waited_for(
+    answer: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cvkan.domains.text.archive.TIMEOUT_S", 0.2)
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                if answer is None:
+                    time.sleep(0.5)
+                else:
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/SST-2.zip"
+        with pytest.raises(DataUnavailableError, match=r"could not fetch .*or put the file into .* by hand") as caught:
+            Archive(url, "0" * 64, "SST-2").fetch(tmp_path)
+        thread.join()
+    assert "\n" not in str(caught.value)
+    assert url in str(caught.value)
 
 
 def test_tar_archives_write_nothing_outside_their_folder(tmp_path: Path) -> None:

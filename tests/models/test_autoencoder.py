@@ -100,6 +100,25 @@ def test_presets_have_their_sizes(
     assert isinstance(decoder.memory, AttentionMemory) == (name == "research")
 
 
+@pytest.mark.parametrize("name", ["tiny", "small", "medium", "large", "xlarge", "baseline", "scaled"])
+def test_experiments_are_of_one_size_with_either_network(name: str) -> None:
+    sizes = {}
+    for model in ("cvkan", "recurrent"):
+        cfg = compose("train", overrides=["domain=poetry", f"experiment=poetry_{name}", f"model={model}"])
+        with torch.device("meta"):
+            parts = [build.build_model(cfg, POEMS), build._instantiate(cfg, "decoder")(spec=POEMS)]
+        sizes[model] = sum(map(n_parameters, parts))
+    assert sizes["cvkan"] == pytest.approx(sizes["recurrent"], rel=0.02)
+
+
+@pytest.mark.parametrize("overrides", [["model=recurrent"], ["model=cvkan", "decoder=recurrent"]])
+def test_the_cell_has_one_place(overrides: list[str]) -> None:
+    decoder = configured(*overrides, "domain.recurrent.cell=gru").decoder
+    assert [type(layer) for layer in decoder.stack.layers] == [nn.GRU]
+    if overrides == ["model=recurrent"]:
+        assert [type(layer) for layer in configured(*overrides, "model.cell=vanilla").decoder.stack.layers] == [nn.RNN]
+
+
 @pytest.mark.parametrize("code", ["sequence", "token"])
 @pytest.mark.parametrize("model", ["recurrent", "cvkan"])
 def test_model_brings_its_decoder_and_every_parameter_learns(model: str, code: str) -> None:
@@ -276,6 +295,7 @@ def test_another_head_than_that_of_codes_is_refused() -> None:
             "AttentionMemory is for a decoder that takes steps.*set model=recurrent, or memory=none",
         ),
         (["experiment=poetry_research", "model=cvkan"], "AttentionMemory is for .*; set model=recurrent"),
+        (["experiment=poetry_attention", "model=cvkan"], "AttentionMemory is for .*; set model=recurrent"),
     ],
 )
 def test_configured_mistakes_end_in_one_line(overrides: list[str], message: str) -> None:

@@ -42,7 +42,16 @@ def as_csv(delimiter: str, header: str) -> str:
         as_csv(";", "text"),
         as_csv("\t", "Content "),
         as_csv("|", "body"),
+        json.dumps({"data": TEXTS, "version": 2}),
+        json.dumps({f"poem {i}": text for i, text in enumerate(TEXTS)}),
+        json.dumps({"Poems": {str(i): {"body": text} for i, text in enumerate(TEXTS)}}),
+        json.dumps([{"title": "a", "lines": text.split("\n"), "linecount": "4"} for text in TEXTS]),
+        json.dumps([[f"{line}\n" for line in text.split("\n")] for text in TEXTS]),
+        json.dumps([{"stanzas": text.split("\n\n")} for text in TEXTS]),
+        json.dumps([{"Stanzas": [stanza.split("\n") for stanza in text.split("\n\n")]} for text in TEXTS]),
         "\n---\n".join(TEXTS),
+        "\n\n* * *\n\n".join(TEXTS),
+        "\n\f\n".join(TEXTS),
         "***\n" + "\n *****\n\n".join(TEXTS) + "\n***\n",
         "\n<|endoftext|>\n".join(TEXTS) + "\n<|endoftext|>",
         "\n\n" + "\n\n \n".join(TEXTS) + "\n\n\n",
@@ -118,16 +127,53 @@ def test_a_cell_may_be_longer_than_the_csv_module_allows(header: str, name: str,
     assert csv.field_size_limit() == before
 
 
-def test_parting_at_every_blank_line_is_told_with_the_fix(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    read_poems(written(tmp_path, "one\ntwo\n\nthree\n---\nfour"))
-    read_poems(written(tmp_path, "one\ntwo\n\n\nthree\n\nfour"))
-    assert not caplog.records
-    path = written(tmp_path, "one\ntwo\n\nthree\n\nfour")
+@pytest.mark.parametrize("form", ["# {}\n{}\n", "## {}\n\n\n{}\n\n", "{}\n\n\n{}\n\n\n\n"])
+def test_titles_of_plain_text_are_no_poems(form: str, tmp_path: Path) -> None:
+    titles = ["LOW TIDE", "II.", "THE CAT, 1911"]
+    content = "".join(form.format(title, text) for title, text in zip(titles, TEXTS, strict=True))
+    poems = read_poems(written(tmp_path, content))
+    assert [(poem.title, poem.text) for poem in poems] == list(zip(titles, TEXTS, strict=True))
+
+
+def test_title_lines_keep_stanzas_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path = written(tmp_path, "SEA\n\nI\n\none\ntwo\n\nthree\n\nII\n\nfour\n\nHILL\n")
+    poems = read_poems(path)
+    assert [(poem.title, poem.text) for poem in poems] == [
+        ("SEA, I", "one\ntwo\n\nthree"),
+        ("II", "four"),
+        (None, "HILL"),  # nothing is lost
+    ]
+    assert caplog.messages == [
+        f"{path}: plain text of 3 poems, parted by title lines; put lines of --- between the poems to part it otherwise"
+    ]
+
+
+def test_one_line_in_capitals_parts_nothing(tmp_path: Path) -> None:
+    poems = read_poems(written(tmp_path, "one\n\nHURRY UP\n\ntwo\n\nTIME"))
+    assert [poem.text for poem in poems] == ["one", "HURRY UP", "two", "TIME"]
+
+
+@pytest.mark.parametrize(
+    ("content", "level", "said"),
+    [
+        ("one\ntwo\n\nthree\n---\nfour", "INFO", "2 poems, parted by lines of markers"),
+        ("one\n\n\ntwo\n\nthree", "INFO", "2 poems, parted by two or more blank lines; put lines of ---"),
+        ("one\ntwo\n\nthree\n\nfour", "WARNING", "3 poems, parted by blank lines; if these part stanzas, put lines"),
+        ("one\ntwo", "INFO", "one poem; lines of --- would part several"),
+        ('{"a": "one", "b": ["two"]}', "INFO", "an object, taken as 2 poems, each under a name of its own"),
+    ],
+)
+def test_what_was_taken_for_a_poem_is_told(
+    content: str, level: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = written(tmp_path, content)
     read_poems(path)
     (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    expected = "plain text of 3 poems, parted by blank lines; if these part stanzas, put lines of --- between the poems"
-    assert record.getMessage() == f"{path}: {expected}"
+    assert record.levelname == level
+    assert record.getMessage().startswith(f"{path}: ")
+    assert said in record.getMessage()
 
 
 GOOD = '{"text": "sea"}'
@@ -146,19 +192,25 @@ GOOD = '{"text": "sea"}'
         ("p.txt", "sea\n---\n\n---\nsky", "poem 1 is empty"),
         ("p.csv", "text,title\nsea,a\n,b\n", "poem 1 is empty"),
         ("p.json", f'[{GOOD}, {{"text": 5}}]', "poem 1 must be text, got a number"),
-        ("p.json", f'[{GOOD}, {{"text": ["a", "b"]}}]', "poem 1 must be text, got a list"),
+        ("p.json", f'[{GOOD}, {{"text": ["a", 2]}}]', "poem 1 must be text, got a list"),
+        ("p.json", f'[{GOOD}, {{"text": [["a", ["b"]]]}}]', "poem 1 must be text, got a list"),
+        ("p.json", f"[{GOOD}, []]", "poem 1 is empty"),
         ("p.json", f"[{GOOD}, {GOOD}, null]", "poem 2 must be text, got null"),
         ("p.json", f'[{GOOD}, {{"text": "a", "author": ["b"]}}]', "poem 1: author must be text, got a list"),
         ("p.json", "3", "poem 0 must be text, got a number"),
         ("p.json", f'[{GOOD}, {{"title": "a", "verse": "b"}}]', "poem 1 has no text: its fields are title, verse"),
         ("p.json", "{}", "poem 0 has no text: its fields are none"),
-        ("p.txt", '{"poems": {"a": "b"}}', '"poems" must be a list, got an object'),
+        ("p.txt", '{"poems": "a"}', '"poems" must be a list, got a text'),
+        ("p.txt", '{"poems": {"a": "b"}}', "poem 0 has no text: its fields are a"),
+        ("p.txt", '{"a": "b", "c": 3}', "poem 0 has no text: its fields are a, c"),
+        ("p.json", json.dumps(dict.fromkeys(range(99), 1)), r"poem 0 has no text: its fields are 0, 1, 2, .* 7, … \("),
         ("p.json", "<html>Not found</html>", r"broken JSON: .*line 1, column 1\)"),
         ("p.txt", f'[{GOOD}, {{"te', r"broken JSON: .*line 1, column 20\)"),
         ("p.txt", f'{GOOD}\n{GOOD}\n{{"text": ', r"broken JSON in poem 2: .*line 3, column 10\)"),
         ("p.txt", "[" * 100_000, "JSON of too many levels"),
         ("p.json", "[" + "1" * 5000 + "]", "broken JSON: Exceeds the limit"),
         ("p.csv", "title,verse\na,b\n", "no text column among title, verse"),
+        ("p.csv", '"Low tide\n\nand stones, all of them",x\na,b\n', "among Low tide and stones, all…, x, which"),
         ("p.csv", "text,text\na,b\n", "two columns have one name"),
         ("p.csv", "text,title\nsea,a\nlow, high,b\n", r"poem 1 has 3 cells, the header 2 \(.*line 3\)"),
         ("p.csv", 'text,title\nsea,a\n"never closed,b\n', "broken CSV in poem 1"),

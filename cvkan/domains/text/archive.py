@@ -8,11 +8,12 @@ import shutil
 import tarfile
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from cvkan.errors import DataUnavailableError
 
-TIMEOUT_S = 60  # without an answer or a further piece
+TIMEOUT_S = 20  # without an answer or a further piece
 PIECE = 1 << 20  # bytes
 
 
@@ -31,7 +32,7 @@ class Archive:
     folder: str
 
     def fetch(self, root: Path) -> None:
-        """Put the folder into ``root``.
+        """Put the folder into ``root``, out of the archive if that lies there already, else fetched.
 
         Everything happens in a folder aside, which is renamed when it is whole: an interrupted download must not pass
         for the data.
@@ -40,36 +41,42 @@ class Archive:
             DataUnavailableError: it could not be fetched or unpacked, or is not the file that was expected.
         """
         name = self.url.rpartition("/")[2]
-        staging = root / f"{self.folder}.part"
+        staging, own = root / f"{self.folder}.part", root / name
         try:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
-            found = _download(self.url, staging / name)
+            packed = own if own.is_file() else _download(self.url, staging / name)
+            with packed.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != self.sha256:
                 raise DataUnavailableError(
                     f"{name} is not the expected file: its SHA-256 is {found}, not {self.sha256}",
-                    self.url,
-                    "Try again, or put the data there by hand.",
+                    own if packed == own else self.url,
+                    f"Get it again, or unpack it in {root} by hand.",
                 )
             unpacked = staging / "unpacked"
             if name.endswith(".zip"):
-                shutil.unpack_archive(staging / name, unpacked)
+                shutil.unpack_archive(packed, unpacked)
             else:
-                shutil.unpack_archive(staging / name, unpacked, filter="data")
+                shutil.unpack_archive(packed, unpacked, filter="data")
             os.replace(unpacked / self.folder, root / self.folder)
-        except (OSError, EOFError, tarfile.TarError) as error:  # URLError and shutil.ReadError are OSErrors
+        except (
+            OSError,
+            EOFError,
+            HTTPException,
+            tarfile.TarError,
+        ) as error:  # shutil.ReadError is an OSError
             raise DataUnavailableError(
-                f"could not fetch {name}: {error}", self.url, "Check the network and the free space."
+                f"could not fetch {name}: {error}",
+                self.url,
+                f"Check the network and the free space, or put the file into {root} by hand.",
             ) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _download(url: str, path: Path) -> str:
-    """Write what is at ``url`` to a file, and give its SHA-256."""
-    digest = hashlib.sha256()
+def _download(url: str, path: Path) -> Path:
+    """Write what is at ``url`` to a file; its path."""
     with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:
-        while piece := response.read(PIECE):
-            digest.update(piece)
-            file.write(piece)
-    return digest.hexdigest()
+        shutil.copyfileobj(response, file, PIECE)
+    return path

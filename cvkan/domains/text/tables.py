@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cvkan.errors import DataUnavailableError, UserError
+from cvkan.poetry.csv_cells import cells_of_any_length
 
 DELIMITERS = ",;\t|"
 
@@ -21,15 +23,23 @@ class Row:
         text: as it stands there; not empty.
         label: name of its class; not empty.
         part: content of the column that names the part, empty without one.
-        where: file and line, for messages.
+        path: the file.
+        line: its last line there, counted from 1.
     """
 
     text: str
     label: str
     part: str
-    where: str
+    path: Path
+    line: int
+
+    @property
+    def where(self) -> str:
+        """File and line, for messages."""
+        return f"{self.path}, line {self.line}"
 
 
+@cells_of_any_length()
 def read_table(path: Path, text_column: str, label_column: str, part_column: str | None) -> list[Row]:
     """All rows of a table with a header.
 
@@ -65,15 +75,31 @@ def read_table(path: Path, text_column: str, label_column: str, part_column: str
             if not values[name]:
                 raise UserError(f"the cell of column {name!r} is empty", where, "Fill it in or remove the row.")
         part = "" if part_column is None else values[part_column]
-        result.append(Row(values[text_column], values[label_column], part, where))
+        result.append(Row(values[text_column], values[label_column], part, path, line))
     if not result:
         raise UserError("the table has no rows", path, "Add one row a sentence.")
     return result
 
 
+@cells_of_any_length()
 def columns_of(path: Path) -> list[str]:
     """Names of the columns of a table; raises as :func:`read_table` does."""
     return _header(_cells(read_utf8(path), path))
+
+
+@cells_of_any_length()
+def columns_among(path: Path, words: Collection[str]) -> dict[str, Counter[str]]:
+    """Columns of a table that has been read, of which every cell is one of some words, and how often each comes.
+
+    Upper and lower case are alike; words are in lower case.
+    """
+    _, *rows = _cells(read_utf8(path), path)
+    columns = zip(*(cells for _, cells in rows), strict=True)
+    return {
+        name: Counter(cell.strip().lower() for cell in column)
+        for name, column in zip(columns_of(path), columns, strict=True)
+        if all(cell.strip().lower() in words for cell in column)
+    }
 
 
 def read_utf8(path: Path) -> str:

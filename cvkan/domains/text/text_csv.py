@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Unpack
 
 from cvkan.domains.labels import check_fraction, sort_labels
 from cvkan.domains.text.base import Reading, TextData
 from cvkan.domains.text.parts import Part, draw_parts, number_labels
-from cvkan.domains.text.tables import Row, read_table
+from cvkan.domains.text.tables import Row, columns_among, read_table
 from cvkan.domains.text.words import split_words
 from cvkan.errors import UserError
 
@@ -18,13 +21,18 @@ PART_OF = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+FEW, FEW_SHARE = 5, 0.01  # rows of a class, and their share of all, below which it may be a misspelt label
+NAMED = 20  # classes and rows of a message, at most
+
+log = logging.getLogger(__name__)
 
 
 class TextCSV(TextData):
     """Texts and classes of a CSV or tab-separated file, see :func:`~cvkan.domains.text.tables.read_table`.
 
     A part that the split column does not name is drawn from the rows of ``train``, all rows without such a column, at
-    random and in equal shares of each class; texts of the same words are not divided among parts.
+    random and in equal shares of each class; texts of the same words are not divided among parts. A column that nobody
+    asked to follow is not followed; if its cells are names of parts, a warning says so.
 
     Args:
         path: the file.
@@ -65,9 +73,13 @@ class TextCSV(TextData):
         _check_labels(table, class_names, file)
         super().__init__(class_names=class_names, **reading)
         self.path, self.table, self.lowercase = file, table, lowercase
+        self.split_column, self.classes_given = split_column, classes is not None
         self.shares, self.split_seed = {"val": val_fraction, "test": test_fraction}, split_seed
 
     def read_parts(self) -> dict[str, Part]:
+        self._tell_classes()
+        if self.split_column is None:
+            self._tell_columns()
         labels = number_labels((row.label for row in self.table), self.spec.class_names)
         whole = Part([split_words(row.text, self.lowercase) for row in self.table], labels)
         part_of = [_part_of(row) for row in self.table]
@@ -76,12 +88,41 @@ class TextCSV(TextData):
             raise UserError("no row is of the training part", self.path, "Name train in the split column.")
         shares = {name: share for name, share in self.shares.items() if name not in given}
         drawn = draw_parts(given["train"], {"train": 1 - sum(shares.values()), **shares}, self.split_seed)
+        for name, share in shares.items():
+            if not drawn[name].labels:
+                what = f"the {name} part is empty: a share of {share:g} of {len(given['train'].labels)} sentences"
+                fix = f"Add some, {math.ceil(1 / share)} different ones of a class are enough, or set a larger share."
+                raise UserError(what, f"data.{name}_fraction", fix)
         parts = given | drawn
-        untrained = set(labels) - set(parts["train"].labels)
-        if untrained:
-            names = ", ".join(self.spec.class_names[number] for number in sorted(untrained))
-            raise UserError(f"no training sentences of class {names}", self.path, "Add some, or leave the class out.")
+        trained = {self.spec.class_names[number] for number in parts["train"].labels}
+        for row in self.table:
+            if row.label not in trained:
+                fix = "Correct it, add training sentences of this class, or leave it out."
+                raise UserError(f"no training sentence has the label {row.label!r}", row.where, fix)
         return parts
+
+    def _tell_classes(self) -> None:
+        """Say how many sentences each class has, and where labels stand that may be misspelt."""
+        sizes = Counter(row.label for row in self.table)
+        counts = [f"{name} {sizes[name]}" for name in self.spec.class_names]
+        shown = ", ".join(counts[:NAMED] + ["…"][: len(counts) - NAMED])
+        log.info("%d sentences of %d classes: %s", len(self.table), len(counts), shown)
+        few = [row for row in self.table if sizes[row.label] < min(FEW, FEW_SHARE * len(self.table))]
+        if few and not self.classes_given:
+            log.warning(
+                "%s: classes of hardly any sentence: %s; correct misspelt labels, or set data.classes=[...]",
+                *(self.path, ", ".join(f"{row.label!r} in line {row.line}" for row in few[:NAMED])),
+            )
+
+    def _tell_columns(self) -> None:
+        """Say which columns name parts and are not followed."""
+        for name, sizes in columns_among(self.path, PART_OF).items():
+            if len(sizes) > 1:
+                shown = ", ".join(f"{part} {size}" for part, size in sizes.items())
+                log.warning(
+                    "%s: column %r names parts (%s), but parts are drawn; set data.split_column=%s to follow it",
+                    *(self.path, name, shown, name),
+                )
 
 
 def _check_labels(rows: list[Row], class_names: tuple[str, ...], path: Path) -> None:

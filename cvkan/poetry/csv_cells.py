@@ -1,0 +1,17 @@
+"""Cells of a CSV, however long they are."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def cells_of_any_length() -> Iterator[None]:
+    """Lift the csv module's limit, 131072 characters a cell, which is one for the whole process."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
