@@ -20,10 +20,7 @@ from torch import nn
 
 from cvkan.domains.datamodule import DataModule
 from cvkan.errors import UserError
-from cvkan.sweeping.processes import POOL
-
-# Launchers of a sweep whose jobs share a process, one after the other or as the workers of a pool.
-SHARING = ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", POOL)
+from cvkan.sweeping.processes import SHARING
 
 
 class LocalProcesses(ClusterEnvironment):

@@ -117,14 +117,18 @@ def has_fast_half() -> bool:
 
 
 def sources(root: Path) -> Iterator[Finding]:
-    """Of every data source, whether it needs a file and whether that is in ``root``."""
+    """Of every data source, whether it needs a file or a package, and whether that is there: the file in ``root``."""
     embedded: dict[str, list[str]] = {}
     absent: dict[str, list[str]] = {}
     for path in sorted(Path(str(files("cvkan.conf"))).glob("data/*.yaml")):
         node = OmegaConf.load(path)
         assert isinstance(node, DictConfig)
         domain = str(node["_target_"]).split(".")[2]
-        if node.keys().isdisjoint(PLACES):
+        if path.stem in EXTRAS:  # made by the package of the same name
+            extra = f"not installed: pip install 'cvkan[{path.stem}]'"
+            found = f"installed: domain={domain}" if is_there(EXTRAS[path.stem]) else extra
+            yield Finding("data", f"data={path.stem}", found)
+        elif node.keys().isdisjoint(PLACES):
             embedded.setdefault(domain, []).append(path.stem)
         elif (folder := folder_of(root, node, domain)) is not None:
             yield Finding("data", f"data={path.stem}", f"found: domain={domain} data.root={folder}")

@@ -33,6 +33,33 @@ LAYER_PANELS = {
 }
 
 
+def axes_grid(
+    n_rows: int,
+    n_columns: int,
+    size: tuple[float, float],
+    margins: tuple[float, float, float, float],
+    gaps: tuple[float, float],
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes, (n_rows, n_columns), with room for what stands beside them as it is said here.
+
+    To find that room out, as ``layout="constrained"`` does, takes longer than to draw the figure.
+
+    Args:
+        n_rows: of axes.
+        n_columns: of axes.
+        size: width and height of an axis, in inches, as all that follows.
+        margins: left, bottom, right and top of all axes.
+        gaps: between columns and between rows.
+    """
+    (left, bottom, right, top), (width, height) = margins, size
+    whole_width = left + n_columns * (width + gaps[0]) - gaps[0] + right
+    whole_height = bottom + n_rows * (height + gaps[1]) - gaps[1] + top
+    figure = Figure(figsize=(whole_width, whole_height))
+    room = {"left": left / whole_width, "right": 1 - right / whole_width, "wspace": gaps[0] / width}
+    room |= {"bottom": bottom / whole_height, "top": 1 - top / whole_height, "hspace": gaps[1] / height}
+    return figure, figure.subplots(n_rows, n_columns, squeeze=False, gridspec_kw=room)
+
+
 def curves(history: dict[str, list[tuple[float, float]]], title: str) -> Figure:
     """Training curves, one panel a figure of merit.
 
@@ -45,8 +72,8 @@ def curves(history: dict[str, list[tuple[float, float]]], title: str) -> Figure:
         panels.setdefault(name.split("/", 1)[-1], []).append(name)
     n_columns = min(4, max(1, len(panels)))
     n_rows = max(1, math.ceil(len(panels) / n_columns))
-    figure = Figure(figsize=(4.2 * n_columns, 3.2 * n_rows), layout="constrained")
-    axes = figure.subplots(n_rows, n_columns, squeeze=False).flatten()
+    figure, grid = axes_grid(n_rows, n_columns, (3.4, 2.3), margins=(0.7, 0.5, 0.15, 0.65), gaps=(0.7, 0.85))
+    axes = grid.flat
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     for axis, (panel, names) in zip(axes, panels.items(), strict=False):
@@ -103,8 +130,8 @@ def polarization_layers(found: Polarization) -> Figure:
             drawn as layer 0.
     """
     n_layers = found.gain.shape[1]
-    figure = Figure(figsize=(11.6, 3.0), layout="constrained")
-    for axis, (name, (title, hint)) in zip(figure.subplots(1, 4), LAYER_PANELS.items(), strict=True):
+    figure, axes = axes_grid(1, len(LAYER_PANELS), (2.2, 1.95), margins=(0.65, 0.5, 0.15, 0.5), gaps=(0.7, 0.0))
+    for axis, (name, (title, hint)) in zip(axes[0], LAYER_PANELS.items(), strict=True):
         values, first = getattr(found, name), 1  # (B, L)
         if found.entry is not None and hasattr(found.entry, name):
             values, first = torch.cat([getattr(found.entry, name)[:, None], values], dim=1), 0
@@ -164,8 +191,7 @@ def maps_over_images(
         titles: one a sample.
     """
     n_layers = relative.shape[1]
-    figure = Figure(figsize=(2.1 * (n_layers + 1) + 0.8, 2.1 * len(samples) + 0.3), layout="constrained")
-    axes = figure.subplots(len(samples), n_layers + 1, squeeze=False)
+    figure, axes = axes_grid(len(samples), n_layers + 1, (2.0, 2.0), margins=(0.1, 0.1, 0.9, 0.3), gaps=(0.1, 0.25))
     for row, (sample, title) in enumerate(zip(samples, titles, strict=True)):
         draw_sample(axes[row, 0], sample)
         axes[row, 0].set_title(title, fontsize=9)
@@ -178,7 +204,8 @@ def maps_over_images(
             axis.set(xticks=[], yticks=[])
             if row == 0:
                 axis.set_title(f"layer {layer + 1}", fontsize=9)
-    gain_bar(figure, axes)
+    inch = 1 / figure.get_figwidth()
+    gain_bar(figure, axes, figure.add_axes((1 - 0.75 * inch, 0.1, 0.12 * inch, 0.8)))
     return figure
 
 
@@ -238,10 +265,10 @@ def layers_over_sequences(
     return figure
 
 
-def gain_bar(figure: Figure, axes: np.ndarray) -> None:
-    """The colour scale of all gain maps of a figure."""
+def gain_bar(figure: Figure, axes: np.ndarray, cax: Axes | None = None) -> None:
+    """The colour scale of all gain maps of a figure, in axes of its own or in room that is taken from the maps."""
     label = "token gain / mean gain of the layer"
-    figure.colorbar(GAIN_COLOURS, ax=axes, label=label, extend="max", shrink=0.8, aspect=30)
+    figure.colorbar(GAIN_COLOURS, cax=cax, ax=axes, label=label, extend="max", shrink=0.8, aspect=30)
 
 
 def draw_sequence(axis: Axes, sample: Tensor, n_tokens: int, sample_rate_hz: int | None) -> tuple[float, float, str]:

@@ -23,6 +23,7 @@ HEADLINE_PLOTS = (
     *("confusion_matrix", "curves"),
 )
 HEADLINE_TABLES = ("per_snr",)  # printed below the result table, where the run has them
+DPI = 110
 MAX_COLUMNS = 10  # of such a table, so that it fits a terminal
 
 
@@ -33,15 +34,20 @@ def write(run: RunDirectory, task: Task) -> None:
         run: a finished run with ``metrics.csv``, ``metrics.json`` and ``run.json``.
         task: the tested task.
     """
-    from cvkan import plots  # matplotlib costs a second that the first training step need not wait for
+    # Imported late: matplotlib costs a second that the first training step need not wait for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from cvkan import plots
 
     figures = task.figures()
     past = history(run)
     if past:
         figures["curves"] = plots.curves(past, run.path.name)
     for name, figure in figures.items():
+        figure.dpi = DPI
         with atomic_file(run.plots / f"{name}.png") as file:
-            figure.savefig(file, format="png", dpi=110)
+            # Draws once; savefig would draw a second time, before it, for the layout alone.
+            FigureCanvasAgg(figure).print_png(file)
     write_text(run.path / "report.html", page(run))
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cvkan.cli import help
 from cvkan.errors import DivergedError, Interrupted, UserError, one_line
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def launch(
     Args:
         config_name: primary config in ``cvkan.conf``.
         job: does the work; raises what it must.
-        help_text: first lines of ``--help``.
+        help_text: first lines of ``--help``, see :func:`cvkan.cli.help.page`.
         prepare: makes Hydra's arguments of those typed; None takes the config of the run that ``ckpt`` names.
 
     Returns:
@@ -94,7 +95,7 @@ def launch(
     # Hydra's parser takes -m only in front of the overrides or behind them all.
     arguments = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     if "--help" in arguments or "-h" in arguments:
-        print(help_page(help_text))
+        print(help.page(help_text, config_name))
         return 0
     # Hydra would print errors its own way and exit with 1; with this it raises them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -203,26 +204,3 @@ def _explained(
         raise overrides.explain(error, config_name, arguments) from error
     except also as error:
         raise UserError(str(error), "command line", "See --help.") from error
-
-
-def help_page(help_text: str) -> str:
-    """The help text with the choices of every config group, read off the folder names: no Hydra, no torch."""
-    from importlib.util import find_spec
-
-    spec = find_spec("cvkan.conf")
-    assert spec is not None
-    assert spec.origin is not None
-    conf = Path(spec.origin).parent
-    lines = [help_text.rstrip(), "", "Config groups (choose with group=choice):"]
-    for group in sorted(path for path in conf.iterdir() if path.is_dir() and path.name != "__pycache__"):
-        choices = sorted(path.stem for path in group.glob("*.yaml"))
-        if choices:
-            lines.append(f"  {group.name:<17}{', '.join(choices)}")
-    lines += [
-        "",
-        "Any key is set with key=value, e.g. seed=1 trainer.max_epochs=5 optimizer.lr=1e-3 data.batch_size=128.",
-        "  --cfg job            print the composed config    --info defaults   how it was composed",
-        "  -m key=a,b           one run for each value       --config-dir DIR  add your own config folder",
-        "  -sc install=bash     tab completion               debug=true        show tracebacks of errors",
-    ]
-    return "\n".join(lines)

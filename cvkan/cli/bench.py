@@ -20,6 +20,10 @@ HELP = """cvkan-bench: measure cvkan against other ways to do the same; writes b
   cvkan-bench suite=overnight           whole trainings of every domain, compared with benchmark/reference.json
   cvkan-bench suite=overnight budget=cpu suite.root=DIR         an evening, with the data sets in DIR
   cvkan-bench suite=startup             how long until the help text, and until the first training step
+
+Keys, set by KEY=VALUE; --cfg job prints all of them:
+  budget=cpu                   how much is measured: smoke (default), cpu, of suite=overnight also gpu
+  output_dir=DIR               where the table is written, benchmark by default
 """
 
 

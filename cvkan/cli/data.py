@@ -6,7 +6,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cvkan.cli.app import help_page, launch, report_errors
+from cvkan.cli import help
+from cvkan.cli.app import launch, report_errors
 from cvkan.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def run() -> int:
     """Run the subcommand that ``sys.argv`` names; returns the exit code."""
     named = [argument for argument in sys.argv[1:] if argument in COMMANDS]
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_page(HELP))
+        print(help.page(HELP, *(f"data_{name}" for name in COMMANDS)))
         return 0
     if len(named) != 1:
         return report_errors(partial(_refuse, named), debug=False)

@@ -31,6 +31,7 @@ def job(cfg: DictConfig) -> None:
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from cvkan import doctor
 
@@ -43,7 +44,7 @@ def job(cfg: DictConfig) -> None:
         if finding.part != part:
             table.add_section()
             part = finding.part
-        table.add_row(finding.name, f"[red]{finding.value}[/red]" if finding.fix else finding.value)
+        table.add_row(finding.name, Text(finding.value, style="red" if finding.fix else ""))
     Console().print(table)
     faults = [finding for finding in findings if finding.fix]
     if faults:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
 from cvkan.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
 
 # Groups that only some sections refer to, and the section that is blamed where none does; None: the root.
 # The task judges `regularizer` itself, by the model that was built.
@@ -177,17 +181,24 @@ def _compose(config_name: str, overrides: list[str]) -> DictConfig:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
-    from hydra.types import RunMode
 
     if GlobalHydra.instance().is_initialized():
         loader = GlobalHydra.instance().config_loader()
         name = HydraConfig.get().job.config_name or config_name
-        return loader.load_configuration(name, overrides=overrides, run_mode=RunMode.RUN)
+        return _composed(loader, name, tuple(overrides))
     with initialize_config_module("cvkan.conf", version_base="1.3"):
         try:
             return compose(config_name, overrides=overrides)
         except HydraException:
             return compose(config_name)
+
+
+@lru_cache(maxsize=8)
+def _composed(loader: ConfigLoader, name: str, overrides: tuple[str, ...]) -> DictConfig:
+    """Kept, for jobs of a sweep that differ in a seed have the same defaults; to be read alone."""
+    from hydra.types import RunMode
+
+    return loader.load_configuration(name, overrides=list(overrides), run_mode=RunMode.RUN)
 
 
 def _value(cfg: DictConfig, key: str) -> Any:
@@ -216,7 +227,10 @@ def _fits(value: Any, default: Any) -> bool:
 
 def _check_used(cfg: DictConfig, typed_key: str, root: str) -> None:
     """One of the :data:`PARTS` that nothing refers to, at any depth, cannot take effect: refuse its choice."""
-    group = re.split(r"[.@]", typed_key.lstrip("+~"))[0]
+    key = typed_key.lstrip("+~")
+    group = re.split(r"[.@]", key)[0]
+    if group == "domain" and key.count(".") > 1:
+        _check_read(cfg, key, root)
     if group not in PARTS:
         return
     blamed = PARTS[group] or root
@@ -234,3 +248,12 @@ def _check_used(cfg: DictConfig, typed_key: str, root: str) -> None:
             "command line",
             f"Remove it or choose another {blamed}.",
         )
+
+
+def _check_read(cfg: DictConfig, key: str, root: str) -> None:
+    """A size that the domain has for one network, such as ``domain.recurrent.d_hidden``, is refused beside another."""
+    others = (str(OmegaConf.to_yaml(cfg[name], resolve=False)) for name in cfg if OmegaConf.is_config(cfg[name]))
+    if not any(re.search(rf"\$\{{{re.escape(key)}\b", text) for text in others):
+        target = str(cfg[root]["_target_"]).rpartition(".")[2]
+        fix = f"Remove it or choose another {root}."
+        raise UserError(f"{key} has no effect on this {root} ({target})", "command line", fix)

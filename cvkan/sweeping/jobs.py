@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cvkan.sweeping.identity import config_hash
 from cvkan.sweeping.processes import POOL, obeying, process_name
 from cvkan.sweeping.progress import read_progress
-from cvkan.sweeping.records import FINISHED, Record, read_record, stop_file, typed_overrides
+from cvkan.sweeping.records import Record, read_record, stop_file, typed_overrides
 
 Outcome = tuple[int, str | None]  # exit code, and what went wrong in one line
 NOT_STARTED = 143
@@ -62,10 +62,9 @@ def go_on(cfg: DictConfig, record: Record, sweep: Path) -> Outcome | None:
     earlier = read_record(sweep, record.folder)
     if earlier is None or record.config_hash is None or earlier.config_hash != record.config_hash:
         return None
-    status = earlier.status(sweep)
-    if status in FINISHED:
+    if earlier.is_finished(sweep):
         earlier = replace(earlier, overrides=record.overrides)  # the same config may be typed in another way
-        if status == "completed" and earlier.exit_code != 0:
+        if earlier.status(sweep) == "completed" and earlier.exit_code != 0:
             earlier = earlier.end(0, None)
         earlier.write(sweep)
         return earlier.exit_code or 0, earlier.error

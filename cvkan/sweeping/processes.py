@@ -17,6 +17,8 @@ from typing import NoReturn
 POLL_SECONDS = 0.5
 # A launcher whose jobs run in processes of its own; others run them in this process or leave them to a queue.
 POOL = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
+# Launchers whose jobs share a process, one after the other or as the workers of a pool.
+SHARING = ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", POOL)
 
 
 def process_name(pid: int) -> str:

@@ -18,7 +18,18 @@ from urllib.parse import quote
 from cvkan.atomic import write_text
 from cvkan.sweeping.processes import is_alive
 
-Status = Literal["waiting", "running", "completed", "pruned", "diverged", "refused", "failed", "interrupted", "killed"]
+Status = Literal[
+    "waiting",
+    "running",
+    "completed",
+    "pruned",
+    "diverged",
+    "refused",
+    "failed",
+    "interrupted",
+    "killed",
+    "outdated",  # its overrides mean another config by now
+]
 # What the exit codes of docs/architecture.md say of a job.
 STATUS_OF_CODE: dict[int, Status] = {0: "completed", 1: "failed", 2: "refused", 3: "diverged"}
 KILLED_CODE = 1  # a job that vanished counts as a fault
@@ -39,6 +50,7 @@ class Record:
         process: see :func:`~cvkan.sweeping.processes.process_name`.
         started, ended: seconds since 1970; ``ended`` is None until it has.
         exit_code, error: how it ended, and what went wrong in one line.
+        outdated: whether the sweep has gone on since with another config for the same overrides.
     """
 
     folder: str
@@ -53,6 +65,7 @@ class Record:
     ended: float | None = None
     exit_code: int | None = None
     error: str | None = None
+    outdated: bool = False
 
     def end(self, exit_code: int, error: str | None) -> Record:
         """The same job, ended now."""
@@ -64,6 +77,8 @@ class Record:
 
     def status(self, sweep: Path) -> Status:
         """How the job stands, by its record, by its run and by its process."""
+        if self.outdated:
+            return "outdated"
         if self.exit_code is not None and self.exit_code != 0 and self._run_is_complete(sweep):
             return "completed"  # by itself, with ckpt=…/last.ckpt, after the sweep
         if self.exit_code is not None:
@@ -71,6 +86,10 @@ class Record:
         if self._run_is_complete(sweep):
             return "completed"  # killed while it drew its pictures
         return "running" if is_alive(self.process) else "killed"
+
+    def is_finished(self, sweep: Path) -> bool:
+        """Whether the job is left alone by a sweep that goes on; one whose folder was removed is not."""
+        return self.status(sweep) in FINISHED and (sweep / self.folder / "run.json").exists()
 
     def _run_is_complete(self, sweep: Path) -> bool:
         run = read_json(sweep / self.folder / "run.json")

@@ -10,7 +10,8 @@ from typing import Any
 from cvkan.sweeping.records import KILLED_CODE, Status, read_json, read_plan, read_records
 
 SEED = "seed"
-END_CODES = {"killed": KILLED_CODE, "waiting": 0, "running": 0, "completed": 0}
+END_CODES = {"killed": KILLED_CODE, "waiting": 0, "running": 0, "completed": 0, "outdated": 0}
+OUTDATED = "its overrides mean another config by now, which has a job of its own"
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ def read_rows(sweep: Path) -> list[Row]:
                 parameters=run.get("parameters"),
                 fit_seconds=run.get("fit_seconds"),
                 exit_code=END_CODES.get(status, record.exit_code or 0),
-                error=pruned if status == "completed" else record.error,
+                error={"completed": pruned, "outdated": OUTDATED}.get(status, record.error),
                 monitor=record.monitor,
                 mode=record.mode,
             )
         )
-    started = [list(record.overrides) for record in records]
+    started = [list(record.overrides) for record in records if not record.outdated]
     _, planned = read_plan(sweep)
     waiting = [overrides for overrides in planned if overrides not in started]
     return rows + [Row("", "waiting", by_key(overrides), {}) for overrides in waiting]
@@ -110,9 +111,11 @@ def is_number(value: Any) -> bool:
 
 
 def groups(rows: list[Row]) -> list[Group]:
-    """The rows by everything but the seed, in the order of their first."""
+    """The rows by everything but the seed, in the order of their first; outdated ones are in none."""
     found: dict[tuple[tuple[str, str], ...], Group] = {}
     for row in rows:
+        if row.status == "outdated":
+            continue
         overrides = {key: value for key, value in row.overrides.items() if key != SEED}
         found.setdefault(tuple(overrides.items()), Group(overrides, [])).rows.append(row)
     return list(found.values())
@@ -127,3 +130,20 @@ def varying(all_overrides: list[dict[str, str]]) -> list[str]:
 def label(overrides: dict[str, str], keys: list[str]) -> str:
     """``pooling=mean seed=1``: the overrides that tell a row from the others."""
     return " ".join(f"{key}={overrides[key]}" for key in keys if key in overrides)
+
+
+def short_names(keys: list[str]) -> dict[str, str]:
+    """Key to the shortest ending that tells it from the others: ``optimizer.lr`` is ``lr``."""
+    parts = {key: key.lstrip("+").split(".") for key in keys}
+
+    def name(key: str) -> str:
+        endings = [parts[key][-length:] for length in range(1, len(parts[key]) + 1)]
+        alone = (end for end in endings if sum(other[-len(end) :] == end for other in parts.values()) == 1)
+        return ".".join(next(alone, parts[key]))
+
+    return {key: name(key) for key in keys}
+
+
+def shortened(overrides: dict[str, str], names: dict[str, str]) -> dict[str, str]:
+    """The overrides of these keys alone, by their short names."""
+    return {name: overrides[key] for key, name in names.items() if key in overrides}

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cvkan.atomic import write_text
-from cvkan.sweeping.rows import Group, Row, groups, label, varying
+from cvkan.sweeping.rows import Group, Row, groups, label, short_names, varying
 from cvkan.sweeping.spread import summary
 
 Table = list[list[str]]  # the first row holds the names of the columns
@@ -70,7 +70,7 @@ def best_table(rows: list[Row]) -> Table:
 
 
 def trouble_table(rows: list[Row]) -> Table:
-    """A row a job that has no figures: how it stands and why."""
+    """A row a job that is no part of the means: how it stands and why."""
     keys = varying([row.overrides for row in rows])
     troubled = [row for row in rows if row.status != "completed"]
     return [
@@ -96,7 +96,7 @@ def sections(rows: list[Row]) -> list[tuple[str, Table]]:
     tables = [
         ("Mean ± standard deviation over seeds", group_table(rows)),
         ("Best, by the validation score", best_table(rows)),
-        ("Not completed", trouble_table(rows)),
+        ("No part of the means", trouble_table(rows)),
     ]
     return [(title, table) for title, table in tables if len(table) > 1]
 
@@ -123,17 +123,36 @@ def as_html(name: str, rows: list[Row]) -> str:
 
 def print_summary(sweep: Path, rows: list[Row]) -> None:
     """The groups on the terminal with their first figures, and where the rest is."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
+    from rich.text import Text
 
-    console = Console(soft_wrap=True)
-    header, *body = group_table(rows)
-    shown = slice(0, header.index("best job") + 1 + MAX_FIGURES)
-    table = RichTable(*header[shown], title=f"sweep {sweep.name}", title_justify="left")
+    console = Console()
+    header, *body = terminal_table(rows)
+    same = {cells[0] for cells in body} if len(body) > 1 else set()
+    shown = slice(1 if len(same) == 1 else 0, None)  # a column that says the same in every row goes to the title
+    title = f"sweep {sweep.name}" + (f", {same.pop()} runs each" if len(same) == 1 else "")
+    table = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in header[shown]:
+        table.add_column(name, no_wrap=name == "runs" or "/" in name, overflow="fold")
     for cells in body:
-        table.add_row(*cells[shown])
+        table.add_row(*map(Text, cells[shown]))  # brackets of a list are no markup
     console.print(table)
-    console.print(f"{counts(rows)}; summary: {sweep}/summary.md, .html, .csv", markup=False, highlight=False)
+    console.print(
+        f"{counts(rows)}; summary: {sweep}/summary.md, .html, .csv", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def terminal_table(rows: list[Row]) -> Table:
+    """:func:`group_table` with short names, and without what costs most of its width."""
+    header, *body = group_table(rows)
+    best = header.index("best job")
+    names = short_names(header[1:best])
+    n_figures = min(MAX_FIGURES, len(header) - best - 3)  # parameters and seconds come last
+    figures = [name.removeprefix("best/") for name in header[best + 1 : best + 1 + n_figures]]
+    short = ["runs", *names.values(), "best job", *figures]
+    return [short, *(cells[: len(short)] for cells in body)]
 
 
 def _markdown_row(cells: list[str]) -> str:

@@ -18,10 +18,13 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from cvkan.errors import UserError
 from cvkan.sweeping import summary
 from cvkan.sweeping.processes import POOL, process_name
-from cvkan.sweeping.records import FINISHED, jobs_folder, stop_file, typed_overrides, write_plan
+from cvkan.sweeping.records import FINISHED, jobs_folder, read_records, stop_file, typed_overrides, write_plan
+from cvkan.sweeping.refusal import Refused, check_processes
 from cvkan.sweeping.rows import read_rows
+from cvkan.sweeping.stock import identified, take_stock
 from cvkan.sweeping.watching import Lines, LiveTable, Watcher
 
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -32,6 +35,10 @@ class SweepCallback(Callback):
     """Hydra's word that a multirun begins. Its end is told by the command: Hydra's own comes only if all went well."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            check_processes(config.trainer, config.hydra.launcher["_target_"])
+        except UserError as error:
+            raise Refused(error) from error
         Sweep.current = Sweep(config)
 
 
@@ -51,6 +58,9 @@ class Sweep:
         jobs_folder(self.folder).mkdir(parents=True, exist_ok=True)
         stop_file(self.folder).unlink(missing_ok=True)
         self._planned = planned(config)
+        if read_records(self.folder):
+            for line in take_stock(self.folder, identified(config, self._planned)):
+                print(line, flush=True)
         write_plan(self.folder, process_name(os.getpid()), self._planned)
         view = LiveTable(sys.stdout) if sys.stdout.isatty() else Lines(self.folder)
         self._watcher = Watcher(self.folder, view)
@@ -70,13 +80,15 @@ class Sweep:
         rows = read_rows(self.folder)
         if all(row.status == "waiting" for row in rows):  # the sweep itself was refused
             shutil.rmtree(jobs_folder(self.folder))
+            (self.folder / "multirun.yaml").unlink(missing_ok=True)
             with suppress(OSError):
                 self.folder.rmdir()
+                Path("multirun").rmdir()
             return 0
         stop_file(self.folder).unlink(missing_ok=True)
         summary.write(self.folder, rows)
         summary.print_summary(self.folder, rows)
-        if any(row.status not in FINISHED for row in rows):
+        if any(row.status not in (*FINISHED, "outdated") for row in rows):
             command = f"cvkan-train -m {shlex.quote(f'sweep.resume={self.folder}')}"
             print(f"go on with what is left by: {command}", file=sys.stderr)
         if self.signum is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
 
 from cvkan.sweeping.progress import read_progress
 from cvkan.sweeping.records import Record, Status, read_plan, read_records
-from cvkan.sweeping.rows import by_key, label, varying
+from cvkan.sweeping.rows import by_key, label, short_names, shortened, varying
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 SHARE = 0.02  # of one core that reading may take, however many jobs there are
 BY_INTEREST: tuple[Status, ...] = (
-    *("running", "diverged", "failed", "refused", "killed", "interrupted", "completed", "waiting"),
+    *("running", "diverged", "failed", "refused", "killed", "interrupted", "completed", "outdated", "waiting"),
 )
 
 
@@ -130,13 +130,14 @@ class Lines:
         self._out, self._err = sys.stdout, sys.stderr
 
     def show(self, states: list[State], waiting: list[list[str]]) -> None:
-        keys = varying([by_key(overrides) for overrides in _overrides(states, waiting)])
+        names = _varying_names(states, waiting)
         for state in states:
             record = state.record
             if record.ended is None or _ending(record) in self._told:
                 continue
             self._told.add(_ending(record))
-            name = f"job {record.folder} ({label(by_key(record.overrides), keys)})".replace(" ()", "")
+            choices = label(shortened(by_key(record.overrides), names), list(names.values()))
+            name = f"job {record.folder} ({choices})".replace(" ()", "")
             if state.status == "completed":
                 score = "" if state.value is None else f"  {record.monitor} {state.value:.3g}"
                 print(
@@ -178,28 +179,35 @@ class LiveTable:
 
 
 def live_table(states: list[State], waiting: list[list[str]], height: int) -> Table:
-    """The most interesting jobs, as many as fit, under a line that counts them all."""
+    """The most interesting jobs, as many as fit, under a line that counts them all; a column a choice that varies."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     counts = Counter(state.status for state in states) + Counter({"waiting": len(waiting)})
     title = ", ".join(f"{counts[status]} {status}" for status in BY_INTEREST if counts[status])
-    table = Table(title=title, title_justify="left", expand=False)
-    for name in ("job", "overrides", "status", "epoch", "metric", "time"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
-    keys = varying([by_key(overrides) for overrides in _overrides(states, waiting)])
+    names = _varying_names(states, waiting)
+    monitors = {state.record.monitor for state in states if state.record.monitor}
+    metric = monitors.pop() if len(monitors) == 1 else ""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("job", no_wrap=True)
+    for name in names.values():
+        table.add_column(Text(name, no_wrap=True, overflow="ellipsis"))  # narrowed where there is too little room
+    for name in ("status", "epoch", metric or "metric", "time"):
+        table.add_column(name, no_wrap=True)
     # Of those that have ended, the latest first.
     ordered = sorted(states, key=lambda state: (BY_INTEREST.index(state.status), -(state.record.ended or 0)))
     for state in ordered[: max(height, 1)]:
         record = state.record
-        value = "" if state.value is None else f"{record.monitor} {state.value:.3g}"
+        value = "" if state.value is None else f"{'' if metric else f'{record.monitor} '}{state.value:.3g}"
         to_go = state.seconds_to_go
         spent = "" if record.ended is None else duration(record.ended - record.started)
+        choices = shortened(by_key(record.overrides), names)
         cells = (
-            *(record.folder, label(by_key(record.overrides), keys), state.status),
+            *(record.folder, *(choices.get(name, "") for name in names.values()), state.status),
             *(f"{state.epochs}/{record.max_epochs}", value, spent if to_go is None else f"{duration(to_go)} to go"),
         )
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
     return table
 
 
@@ -210,8 +218,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _overrides(states: list[State], waiting: list[list[str]]) -> list[list[str]]:
-    return [*(list(state.record.overrides) for state in states), *waiting]
+def _varying_names(states: list[State], waiting: list[list[str]]) -> dict[str, str]:
+    """The keys that tell the jobs apart, and their short names."""
+    all_overrides = [*(state.record.overrides for state in states), *waiting]
+    return short_names(varying([by_key(overrides) for overrides in all_overrides]))
 
 
 def _ending(record: Record) -> tuple[str, float | None]:

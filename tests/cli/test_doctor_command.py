@@ -34,6 +34,7 @@ def test_a_machine_that_runs_the_tests_is_well(doctor_here: DoctorCommand) -> No
     assert result.code == 0, result.err
     for text in (torch.__version__.split("+")[0], "precisions", "bf16-mixed", "digits", "logger=wandb", "GB free"):
         assert text in result.out
+    assert "[torchsig]" in result.out or "installed: domain=radio" in result.out  # brackets are no markup
     assert list(Path().iterdir()) == []
 
 
@@ -55,6 +56,19 @@ def test_a_torchaudio_of_another_torch_is_a_fault(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib, "import_module", refuse)
     (fault,) = [finding for finding in doctor.packages() if finding.fix]
     assert (fault.name, fault.value.count("\n")) == ("import torchaudio", 0)
+
+
+@pytest.mark.parametrize(
+    ("module", "value"),
+    [("math", "installed: domain=radio"), ("no_such", "not installed: pip install 'cvkan[torchsig]'")],
+)
+def test_source_of_a_package_says_whether_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, value: str
+) -> None:
+    monkeypatch.setitem(doctor.EXTRAS, "torchsig", module)
+    found = {finding.name: finding.value for finding in doctor.sources(tmp_path)}
+    assert found["data=torchsig"] == value
+    assert "torchsig" not in found["radio, no file needed"]
 
 
 def test_sources_are_found_where_their_files_are(tmp_path: Path) -> None:

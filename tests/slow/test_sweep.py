@@ -83,6 +83,7 @@ def test_impossible_learning_rate_is_reported_and_the_rest_completes(train_here:
     assert runs(sweep) == before
     assert table(sweep) == rows
     assert again.err.count("error: ") == 2
+    assert again.out.startswith("left alone: 2 completed, 2 diverged and would again (jobs 3, 4; ")
 
 
 def test_longer_grid_goes_on_with_what_is_there(train_here: Train, tmp_path: Path) -> None:
@@ -171,4 +172,24 @@ def test_sweep_that_is_refused_leaves_nothing(train_here: Train, tmp_path: Path)
     ended = train_here("-m", *TINY, "norm=none,wrong")
     assert ended.code == 2
     assert ended.err.startswith("error: ")
-    assert not list(tmp_path.glob("multirun/*/.jobs"))
+    assert not list(tmp_path.iterdir())
+    ended = train_here("-m", *TINY, "seed=0,1,2", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
+    assert ended.code == 2
+    assert ended.out == ""
+    assert ended.err.startswith("error: a training in 2 processes")
+    assert ended.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_jobs_of_a_changed_config_are_outdated(train_here: Train, tmp_path: Path) -> None:
+    mine = tmp_path / "conf/experiment/mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("# @package _global_\nmodel: {dropout: 0.0}\n")
+    assert train_here("-m", "--config-dir", "conf", *TINY, "experiment=mine").code == 0
+    mine.write_text("# @package _global_\nmodel: {dropout: 0.5}\n")
+    sweep = only_sweep(tmp_path)
+    ended = train_here(f"sweep.resume={sweep}")
+    assert ended.code == 0
+    assert ended.out.startswith("outdated: job 0, ")
+    assert "| 1 of 1 |" in (sweep / "summary.md").read_text()
+    assert [row["status"] for row in table(sweep)] == ["outdated", "completed"]

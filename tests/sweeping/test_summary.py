@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from sweeps import make_job
 
 from cvkan.sweeping import summary
 from cvkan.sweeping.records import FINISHED, write_plan
-from cvkan.sweeping.rows import groups, read_rows
+from cvkan.sweeping.rows import groups, read_rows, short_names
 from cvkan.sweeping.watching import Lines, live_table, read_states
 
 ACCURACY = {("mean", 0): 0.5, ("mean", 1): 0.75, ("attention", 0): 0.9, ("attention", 1): 0.7}
@@ -116,6 +118,53 @@ def test_live_table_keeps_what_runs_in_sight(tmp_path: Path) -> None:
     console.print(live_table(read_states(tmp_path, {}), [["seed=99"]], height=5))
     lines = console.export_text().splitlines()
     assert lines[0].startswith("1 running, 29 completed, 1 waiting")
-    first = next(line for line in lines if "seed=" in line)
-    assert all(text in first for text in ("17", "seed=17", "running", "2/4", "val/accuracy 0.5", "to go"))
-    assert sum("seed=" in line for line in lines) == 5
+    header, _, *rows = [line.split() for line in lines[2:] if line.strip()]
+    assert header == ["job", "seed", "status", "epoch", "val/accuracy", "time"]
+    assert rows[0][:5] == ["17", "17", "running", "2/4", "0.5"]
+    assert rows[0][-2:] == ["to", "go"]
+    assert len(rows) == 5
+
+
+def test_tables_of_four_choices_fit_eighty_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    monkeypatch.setenv("COLUMNS", "80")
+    choices = itertools.product(("0.001", "0.002"), ("none", "pre_rms"), ("[mean,local]", "mean"), ("0", "1"))
+    for number, (rate, norm, aggregation, seed) in enumerate(choices):
+        typed = ["domain=image", f"optimizer.lr={rate}", f"norm={norm}", f"aggregation={aggregation}", f"seed={seed}"]
+        make_job(tmp_path, str(number), *typed, figures={"best/val/accuracy": 0.1, "test/accuracy": 0.2})
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(live_table(read_states(tmp_path, {}), [], height=20))
+    live = console.export_text()
+    summary.print_summary(tmp_path, read_rows(tmp_path))
+    final = capsys.readouterr().out
+    for table in (live, final):
+        assert all(len(line) <= 80 for line in table.splitlines()[:-1])  # the last names a long folder
+        assert "…" not in table
+        assert "[mean,local]" in table  # and is no markup
+        assert "image" not in table
+        assert re.search(r"lr +norm +aggregation", table)
+    assert "2 of 2 runs each" in final
+
+
+def test_short_names_tell_keys_apart() -> None:
+    keys = ["optimizer.lr", "model.dropout", "domain.cvkan.dropout", "seed", "+data.x", "a.model.dropout"]
+    names = ["lr", "model.dropout", "cvkan.dropout", "seed", "x", "a.model.dropout"]
+    assert list(short_names(keys).values()) == names
+
+
+def test_outdated_jobs_are_no_part_of_means_and_nothing_is_left_of_them(tmp_path: Path) -> None:
+    for folder, value in (("0", 0.1), ("0_ab", 0.9)):
+        make_job(tmp_path, folder, "seed=0", figures={"best/val/accuracy": value}, outdated=folder == "0")
+    make_job(tmp_path, "1", "seed=1", exit_code=3, outdated=True)
+    write_plan(tmp_path, None, [["seed=0"], ["seed=1"]])
+    rows = read_rows(tmp_path)
+    assert [(row.job, row.status) for row in rows] == [
+        *[("0", "outdated"), ("0_ab", "completed"), ("1", "outdated"), ("", "waiting")]
+    ]
+    assert [row.exit_code for row in rows] == [0] * 4
+    (group,) = groups(rows)
+    assert [row.job for row in group.rows] == ["0_ab", ""]
+    assert summary.best_table(rows)[1][1] == "0_ab"
