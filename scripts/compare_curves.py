@@ -17,7 +17,7 @@ PARTS = {"train": "--", "val": "-"}
 
 
 def main() -> int:
-    """Draw the picture; 2 if a run has not logged the figure."""
+    """Draw the picture; 2 if a folder is none of a run, or a run has not logged the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories, or folders of sweeps' jobs")
     parser.add_argument("--figure", default="loss", help="name behind train/ and val/")
@@ -30,10 +30,18 @@ def main() -> int:
             f"error: {len(typed.runs)} runs have {len(titles)} titles (--titles). Give each run one.", file=sys.stderr
         )
         return 2
+    # Before a run is read: RunDirectory makes the folder that it is given.
+    missing = [run for run in typed.runs if not (run / "metrics.csv").is_file()]
+    if missing:
+        print(f"error: there is no metrics.csv ({missing[0]}). Name the folder of a run.", file=sys.stderr)
+        return 2
     curves = [read_curves(run, typed.figure) for run in typed.runs]
     if "val" not in set.intersection(*(set(curve) for curve in curves)):
         run = next(run for run, curve in zip(typed.runs, curves, strict=True) if "val" not in curve)
-        print(f"error: no val/{typed.figure} in metrics.csv ({run}). Name the folder of a run.", file=sys.stderr)
+        print(
+            f"error: no val/{typed.figure} in metrics.csv ({run}). Name another figure (--figure) or run.",
+            file=sys.stderr,
+        )
         return 2
     draw(curves, titles, typed.figure, typed.picture)
     print(f"picture: {typed.picture}")

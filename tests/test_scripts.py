@@ -74,6 +74,8 @@ def test_curves_of_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
     for arguments, message in (
         (("--figure", "accuracy"), "no val/accuracy in metrics.csv"),
         (("--titles", "one"), "2 runs have 1 titles"),
+        ((tmp_path / "misspelt",), "there is no metrics.csv"),
     ):
         refused = curves(*runs, *arguments)
+        assert not (tmp_path / "misspelt").exists()
         assert (refused.returncode, message in refused.stderr) == (2, True)

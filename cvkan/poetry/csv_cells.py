@@ -1,10 +1,17 @@
-"""Cells of a CSV, however long they are."""
+"""What parts the cells of a CSV, and cells of any length."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+DELIMITERS = ",;\t|"
+
+
+def header_delimiter(text: str) -> str:
+    """The delimiter that the first line holds most often."""
+    return max(DELIMITERS, key=text.partition("\n")[0].count)
 
 
 @contextmanager

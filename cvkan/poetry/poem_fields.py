@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
 # Names of a field, the first present one is taken; upper and lower case are alike.
 TEXT = ("text", "content", "poem", "body", "lines", "stanzas", "verses")
+COLUMNS = ("text", "content", "poem", "body", "verses")  # of a table, where lines and stanzas are counts
 TITLE = ("title",)
 AUTHOR = ("author", "poet")
 
@@ -19,6 +21,34 @@ def key(names: tuple[str, ...], fields: Iterable[str]) -> str | None:
     """Which of the fields goes by one of the names."""
     lowered = {name.strip().lower(): name for name in reversed(list(fields))}
     return next((lowered[name] for name in names if name in lowered), None)
+
+
+def text_key(names: tuple[str, ...], fields: Mapping[str, Any]) -> str | None:
+    """Which of the fields holds the text: the first that has one, else the first that goes by one of the names."""
+    texts = (name for name, value in fields.items() if holds_text(value))
+    return key(names, texts) or key(names, fields)
+
+
+def holds_text(value: Any) -> bool:
+    """Is it a text, or lines of one, and neither blank nor a number?"""
+    text = joined(value)
+    return isinstance(text, str) and bool(text.strip()) and not is_number(text)
+
+
+def is_number(text: str) -> bool:
+    """Is the text nothing but a number?"""
+    return re.fullmatch(r"\s*[+-]?\d+(?:[.,]\d+)*\s*", text) is not None
+
+
+def joined(value: Any) -> Any:
+    """A list of lines, or of stanzas, which are texts or lists of lines, as one text; anything else as it is."""
+    if not isinstance(value, list):
+        return value
+    parts = [_text(part) for part in value]
+    if None in parts:
+        return value
+    are_stanzas = any(isinstance(part, list) for part in value) or any("\n" in str(part) for part in parts)
+    return ("\n\n" if are_stanzas else "\n").join(map(str, parts))
 
 
 def listed(names: Iterable[Any]) -> str:
@@ -33,3 +63,10 @@ def type_name(value: Any) -> str:
     return {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(
         type(value), "a number"
     )
+
+
+def _text(part: Any) -> str | None:
+    """A line, or the lines of a list as one text; a line end behind a line is none of it. None for all else."""
+    if isinstance(part, list):
+        return "\n".join(line.rstrip("\r\n") for line in part) if all(isinstance(line, str) for line in part) else None
+    return part.rstrip("\r\n") if isinstance(part, str) else None

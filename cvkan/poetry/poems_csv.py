@@ -8,10 +8,9 @@ import re
 from pathlib import Path
 
 from cvkan.errors import UserError
-from cvkan.poetry.csv_cells import cells_of_any_length
-from cvkan.poetry.poem_fields import TEXT, key, listed
+from cvkan.poetry.csv_cells import DELIMITERS, cells_of_any_length, header_delimiter
+from cvkan.poetry.poem_fields import COLUMNS, key, listed
 
-DELIMITERS = ",;\t|"
 CSV_SUFFIXES = {".csv", ".tsv"}
 
 
@@ -30,9 +29,9 @@ def delimiter_of(text: str, path: Path) -> str | None:
         except csv.Error:
             continue
         simple = all(re.fullmatch(r"(?:\w[\w -]*)?", name) for name in header)
-        if key(TEXT, header) is not None and (named or (simple and len(header) == len(row) > 1)):
+        if key(COLUMNS, header) is not None and (named or (simple and len(header) == len(row) > 1)):
             return delimiter
-    return max(DELIMITERS, key=text.partition("\n")[0].count) if named else None
+    return header_delimiter(text) if named else None
 
 
 @cells_of_any_length()
@@ -64,6 +63,6 @@ def csv_records(text: str, delimiter: str, path: Path) -> list[dict[str, str]]:
 def _check_header(header: list[str], path: Path) -> None:
     if len(set(header)) < len(header):
         raise UserError("two columns have one name", path, f"Rename one of {listed(header)}.")
-    if key(TEXT, header) is None:
+    if key(COLUMNS, header) is None:
         what = f"no text column among {listed(header)}, which the first row names"
-        raise UserError(what, path, f"Name one {' or '.join(TEXT)}.")
+        raise UserError(what, path, f"Name one {' or '.join(COLUMNS)}.")

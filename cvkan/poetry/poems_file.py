@@ -9,9 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from cvkan.errors import DataUnavailableError, UserError
-from cvkan.poetry.poem_fields import AUTHOR, SHAPES, TEXT, TITLE, key, listed, type_name
+from cvkan.poetry.poem_fields import (
+    AUTHOR,
+    COLUMNS,
+    LETTERS,
+    SHAPES,
+    TEXT,
+    TITLE,
+    is_number,
+    joined,
+    key,
+    listed,
+    text_key,
+    type_name,
+)
 from cvkan.poetry.poems_csv import csv_records, delimiter_of
-from cvkan.poetry.poems_json import joined, json_records
+from cvkan.poetry.poems_json import json_records
 from cvkan.poetry.poems_text import parted
 
 EMBEDDED = Path(__file__).with_name("embedded.json")
@@ -39,34 +52,36 @@ class Poem:
 def read_poems(path: Path) -> list[Poem]:
     """All poems of a file, in its order.
 
-    - JSON: a list, an object that holds one as ``poems``, ``data``, ``items`` or ``records``, an object with a poem
-      under each of its names, or one object; JSON lines: one value a line. A poem is a text, a list of lines, or an
-      object.
+    - JSON: a list, an object that holds one as ``poems``, ``data``, ``items`` or ``records``, an object of names (see
+      :mod:`~cvkan.poetry.poems_json`), or one object; JSON lines: one value a line. A poem is a text, a list of lines,
+      or an object.
     - CSV with a header, one poem a row; the delimiter is one of ``, ; | tab``.
     - Plain text, see :func:`~cvkan.poetry.poems_text.parted`. A blank line that parts no poems parts stanzas.
 
     The text of an object or row is its ``text``, ``content``, ``poem``, ``body``, ``lines``, ``stanzas`` or ``verses``:
-    a text, a list of lines, or a list of stanzas. A name that ends in .json or .csv is believed where the content could
-    as well be plain text.
+    a text, a list of lines, or a list of stanzas; the first of them that holds a text. In a row ``lines`` and
+    ``stanzas`` are no texts: they are counts there. A name that ends in .json or .csv is believed where the content
+    could as well be plain text.
 
     Args:
         path: a file in UTF-8, with or without a byte order mark.
 
     Raises:
         DataUnavailableError: there is no such file.
-        UserError: the file is none of these, holds no poem, or a poem is empty, of another type or not UTF-8; a poem
-            is named by its index, counted from 0.
+        UserError: the file is none of these, holds no poem, or a poem is empty, a number, of another type or not
+            UTF-8; a poem is named by its index, counted from 0.
     """
     text = _read_text(path)
+    names: tuple[str, ...] = TEXT
     if re.match(r"\s*[\[{]\s*[\[\]{}\"]", text) or path.suffix.lower() in JSON_SUFFIXES:
         records: list[Any] = json_records(text, path)
     elif delimiter := delimiter_of(text, path):
-        records = csv_records(text, delimiter, path)
+        names, records = COLUMNS, csv_records(text, delimiter, path)
     else:
         records = parted(text, path)
     if not records:
         raise UserError("the file holds no poem", path, "Add poems.")
-    return [_poem(record, index, path) for index, record in enumerate(records)]
+    return [_poem(record, names, index, path) for index, record in enumerate(records)]
 
 
 def embedded_poems() -> list[Poem]:
@@ -84,28 +99,36 @@ def _read_text(path: Path) -> str:
         raise UserError(f"the poems cannot be read: {error.strerror}", path, "Set data.path to a file.") from None
     if b"\0" in raw:
         raise UserError("the file is not text in UTF-8: it holds zero bytes", path, "Save it as UTF-8.")
-    text = raw.decode("utf-8-sig", errors="surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
+    text = _unix_lines(raw.decode("utf-8-sig", errors="surrogateescape"))
     if not text.strip():
         raise UserError("the file is empty", path, "Add poems.")
     return text
 
 
-def _poem(record: Any, index: int, path: Path) -> Poem:
-    """Check one poem, a text or an object."""
+def _unix_lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _poem(record: Any, names: tuple[str, ...], index: int, path: Path) -> Poem:
+    """Check one poem, a text or an object, whose text goes by one of the names."""
     fields = record if isinstance(record, dict) else {"text": record}
     _check_encoding(fields, index, path)
-    keys = [key(names, fields) for names in (TEXT, TITLE, AUTHOR)]
+    keys = [text_key(names, fields), key(TITLE, fields), key(AUTHOR, fields)]
     if keys[0] is None:
         what = f"poem {index} has no text: its fields are {listed(fields)}"
-        raise UserError(what, path, f"Name one {' or '.join(TEXT)}.")
+        raise UserError(what, path, f"Name one {' or '.join(names)}.")
     text = joined(fields[keys[0]])
     if not isinstance(text, str):
         raise UserError(f"poem {index} must be text, got {type_name(text)}", path, SHAPES)
     if not text.strip():
         raise UserError(f"poem {index} is empty", path, "Remove it or give it a text.")
+    if is_number(text):
+        what = f"poem {index} is nothing but a number, {text.strip()[:LETTERS]!r}"
+        raise UserError(what, path, f"Remove it; the field of its text is named {' or '.join(names)}.")
     title, author = (_name(fields, name, index, path) for name in keys[1:])
     metadata = {name: value for name, value in fields.items() if name not in keys}
-    return Poem(text.strip("\n"), title, author, metadata)
+    # JSON may spell \r in its texts, which the file's own line ends do not show.
+    return Poem(_unix_lines(text).strip("\n"), title, author, metadata)
 
 
 def _name(fields: dict[str, Any], field_name: str | None, index: int, path: Path) -> str | None:

@@ -11,6 +11,10 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 HEADING = r"^(#{1,6}[^\S\n]+\S.*)$"  # of Markdown
+UNDERLINED = r"(?:\A|^[^\S\n]*\n)[^\S\n]*((?![-=*]{3})\S.{,79})\n(?:={3,}|-{3,})[^\S\n]*$"  # headings too
+FRONT_MATTER = (
+    r"\A---[^\S\n]*\n[\w-]+:(?:[^\S\n].*)?\n(?:(?:[\w-]+:|[^\S\n]|-[^\S\n]).*\n)*---[^\S\n]*(?:\n|\Z)"  # YAML
+)
 WIDE_GAP = r"\n(?:[^\S\n]*\n){2,}"
 GAP = r"\n(?:[^\S\n]*\n)+"
 MARKER = (
@@ -20,12 +24,15 @@ MARKER = (
 NUMBER = r"(?:[IVXLCDM]+|\d{1,4})[.):]?"
 LONGEST_TITLE = 80  # characters
 OTHERWISE = "put lines of --- between the poems to part it otherwise"
+UNDERLINES = "underlined titles; blank lines above the lines of --- or === make these part it instead"
 STANZAS = "blank lines; if these part stanzas, put lines of --- between the poems"
 
 
 def parted(text: str, path: Path) -> list[Any]:
     """Poems of plain text, parted by the first of these that is there; the log says which, and how to change it.
 
+    - Underlined titles, a line of ``===`` or ``---`` under each, if the text begins with one and has another, a blank
+      line before it and a text behind it.
     - Lines of markers: ``---``, ``***``, ``===``, ``###``, ``___``, ``~~~`` or longer, ``* * *``, ``- - -``,
       ``<|endoftext|>`` or a form feed. One before the first or after the last poem parts nothing.
     - Headings of Markdown, ``# Title``, if the text begins with one and has another.
@@ -34,10 +41,15 @@ def parted(text: str, path: Path) -> list[Any]:
       between blank lines. Among pieces that two or more blank lines part, such a line is the title of the next piece.
     - Every blank line; this is a warning, for these may part stanzas.
 
+    Front matter in YAML at the start of the file is left out.
+
     Returns:
         A text, or an object with a title and a text, a poem.
     """
     text = re.sub(r"\A\s*\n", "", text.rstrip())
+    if front := re.match(FRONT_MATTER, text):
+        log.info("%s: the front matter at the start of the file is left out", path)
+        text = re.sub(r"\A\s*\n", "", text[front.end() :])
     records, parting = _records(text)
     if len(records) == 1:
         log.info("%s: plain text of one poem; lines of --- would part several", path)
@@ -49,6 +61,11 @@ def parted(text: str, path: Path) -> list[Any]:
 
 def _records(text: str) -> tuple[list[Any], str]:
     """The poems, and what parts them, in words."""
+    pieces = re.split(UNDERLINED, text, flags=re.MULTILINE)
+    texts = [re.sub(rf"(?m:{MARKER})\s*\Z", "", piece) for piece in pieces[2::2]]
+    if not pieces[0] and len(texts) > 1 and all(map(str.strip, texts)):
+        titled = zip(pieces[1::2], texts, strict=True)
+        return [{"title": title.strip(), "text": piece} for title, piece in titled], UNDERLINES
     if re.search(MARKER, text, re.MULTILINE):
         pieces = re.split(MARKER, text, flags=re.MULTILINE)
         first, last = (int(not pieces[end].strip()) for end in (0, -1))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cvkan.domains.text.tables import columns_among, columns_of, read_table
+from cvkan.domains.text.tables import columns_of, read_table
 from cvkan.domains.text.text_csv import TextCSV
 from cvkan.errors import DataUnavailableError, UserError
 
@@ -97,13 +97,13 @@ def test_equal_texts_are_in_one_part(tmp_path: Path) -> None:
     ],
 )
 def test_quoting_delimiters_and_line_ends(tmp_path: Path, name: str, content: str) -> None:
-    (row,) = read_table(written(tmp_path, content, name), "text", "label", None)
+    (row,) = read_table(written(tmp_path, content, name), "text", "label", None).rows
     assert (" ".join(row.text.split()), row.label) == ('good, "very" good indeed', "1")
 
 
 def test_a_quotation_mark_that_is_not_closed_is_text_in_a_tab_separated_file(tmp_path: Path) -> None:
     content = 'label\tsentence\n1\t"good , they say\n0\tbad\n'
-    rows = read_table(written(tmp_path, content, "a.tsv"), "sentence", "label", None)
+    rows = read_table(written(tmp_path, content, "a.tsv"), "sentence", "label", None).rows
     assert [row.text for row in rows] == ['"good , they say', "bad"]
 
 
@@ -127,9 +127,8 @@ def test_a_sentence_of_ten_thousand_words_is_cut(tmp_path: Path, caplog: pytest.
 def test_a_cell_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
     before = csv.field_size_limit()
     path = written(tmp_path, table([(" ".join(["endless"] * before), "0"), ("fine", "1")]))
-    assert len(read_table(path, "text", "label", None)[0].text) == 8 * before - 1
+    assert len(read_table(path, "text", "label", None).rows[0].text) == 8 * before - 1
     assert columns_of(path) == ["text", "label"]
-    assert columns_among(path, {"0", "1"}) == {"label": {"0": 1, "1": 1}}
     assert csv.field_size_limit() == before
 
 
@@ -139,12 +138,63 @@ def test_classes_are_counted_and_a_misspelt_label_is_named(tmp_path: Path, caplo
     path = written(tmp_path, table([("first", "si 1"), *rows, ("last", "is  0"), *[("rare", "x")] * 5]))
     loaded(path)
     assert "407 sentences of 5 classes: is  0 1, is 0 200, is 1 200, si 1 1, x 5" in caplog.messages
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    alike, warning = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"{path}: labels that differ in spaces or capitals only: 'is 0' in line 3, 'is  0' in line 403;" in alike
     assert f"{path}: classes of hardly any sentence: 'si 1' in line 2, 'is  0' in line 403; correct" in warning
     caplog.clear()
     loaded(path, classes=["is 0", "is 1", "si 1", "is  0", "x"])
     loaded(written(tmp_path, table([*ROWS, ("third", "2")])))  # one row of 21 is no small share
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_labels_spelt_in_several_ways_are_told_in_small_tables_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = ["pos", "neg", "Pos", "neg ", "pos"]
+    path = written(tmp_path, table([(text, labels[n % 5]) for n, (text, _) in enumerate(ROWS)]))
+    loaded(path)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "'pos' in line 2, 'Pos' in line 4; write them alike" in message
+
+
+@pytest.mark.parametrize(("n_classes", "end"), [(20, "class 19 1"), (21, "class 19 1, …")])
+def test_long_lists_of_classes_end_in_an_ellipsis(
+    n_classes: int, end: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    rows = [(f"text {n}", f"class {n:02d}") for n in range(n_classes)]
+    text_csv(written(tmp_path, table(rows)))._tell_classes()
+    assert caplog.messages[0].endswith(end)
+
+
+def test_rows_of_hardly_any_sentence_end_in_an_ellipsis(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(f"text {n}", "many") for n in range(200)] + [(f"rare {n}", f"class {n}") for n in range(21)]
+    text_csv(written(tmp_path, table(rows)))._tell_classes()
+    (message,) = caplog.messages
+    assert "'class 19' in line 221, …; correct" in message
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["train", "validate", "test"], "(train 7, test 6, other cells 7)"),
+        (["Training", "", "train", "dev"], "(training 5, train 5, dev 5, other cells 5)"),
+        (["train", "training", ""], None),
+        (["test", "val"], None),  # no column of parts is without a training part
+    ],
+)
+def test_a_column_of_parts_is_known_though_some_cells_are_not(
+    cells: list[str], told: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [(text, label, cells[n % len(cells)]) for n, (text, label) in enumerate(ROWS)]
+    loaded(written(tmp_path, table(rows, ("text", "label", "part"))))
+    assert [told is not None and told in message for message in caplog.messages] == [True] * (told is not None)
+
+
+def test_classes_named_as_parts_are_no_column_of_parts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(text, ("train", "test")[int(label)]) for text, label in ROWS]
+    loaded(written(tmp_path, table(rows)))
+    assert not caplog.messages
 
 
 def test_a_column_of_parts_that_is_not_followed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -100,6 +100,58 @@ def test_text_is_taken_before_other_names_and_empty_names_are_none(tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        ({"text": None, "lines": ["low", "tide"]}, "low\ntide"),
+        ({"text": " ", "Body": "sea"}, "sea"),
+        ({"lines": 14, "verses": ["low", "tide"]}, "low\ntide"),
+        ({"lines": "14", "verses": "sea"}, "sea"),
+        ({"text": "low\r\ntide\r"}, "low\ntide"),
+        ({"lines": ["low\r\n", "tide\r\n"]}, "low\ntide"),
+        ({"stanzas": ["low\r\ntide\r\n", "a bird\r\n"]}, "low\ntide\n\na bird"),
+    ],
+)
+def test_the_field_that_holds_a_text_is_taken_with_plain_line_ends(
+    record: dict[str, object], text: str, tmp_path: Path
+) -> None:
+    (poem,) = read_poems(written(tmp_path, json.dumps([record])))
+    assert poem.text == text
+
+
+@pytest.mark.parametrize(
+    ("value", "poems"),
+    [
+        (
+            {"Keats": ["a\nb", "c\nd"], "Blake": ["e\nf", "g"]},
+            [("Keats", None, "a\nb"), ("Keats", None, "c\nd"), ("Blake", None, "e\nf"), ("Blake", None, "g")],
+        ),
+        ({"Keats": {"Ode": "a\nb", "2": ["c", "d"]}}, [("Keats", "Ode", "a\nb"), ("Keats", None, "c\nd")]),
+        (
+            {"Keats": [{"text": "a"}, {"text": "b", "Author": "John Keats"}], "1819": [{"poem": "c", "title": "Ode"}]},
+            [("Keats", None, "a"), ("John Keats", None, "b"), (None, "Ode", "c")],
+        ),
+        ({"Ode": "a", "Sea": ["b", "c"], "7": "d"}, [(None, "Ode", "a"), (None, "Sea", "b\nc"), (None, None, "d")]),
+        (
+            {"x": {"text": "a", "title": "Ode"}, "y": {"text": "b", "Title": ""}},
+            [(None, "Ode", "a"), (None, "y", "b")],
+        ),
+        ({"author": "Keats", "data": ["a", "b"]}, [(None, None, "a"), (None, None, "b")]),
+        ({"author": "Keats", "text": "a", "data": ["b"]}, [("Keats", None, "a")]),
+    ],
+)
+def test_names_of_an_object_are_titles_or_authors(
+    value: object, poems: list[tuple[str | None, str | None, str]], tmp_path: Path
+) -> None:
+    read = read_poems(written(tmp_path, json.dumps(value)))
+    assert [(poem.author, poem.title, poem.text) for poem in read] == poems
+
+
+def test_a_name_that_is_no_title_is_kept(tmp_path: Path) -> None:
+    poems = read_poems(written(tmp_path, '{"7": "a", "x": {"text": "b", "title": "Ode"}}'))
+    assert [poem.metadata for poem in poems] == [{"id": "7"}, {"id": "x"}]
+
+
 def test_rows_of_a_table_keep_their_other_columns(tmp_path: Path) -> None:
     # The first column of a table that pandas wrote has no name.
     content = ',Title,Poem,Poet\n0,Sea,"a, b\n\nc",Ann\n1,,d,\n'
@@ -135,6 +187,36 @@ def test_titles_of_plain_text_are_no_poems(form: str, tmp_path: Path) -> None:
     assert [(poem.title, poem.text) for poem in poems] == list(zip(titles, TEXTS, strict=True))
 
 
+@pytest.mark.parametrize("line", ["=======", "---"])
+@pytest.mark.parametrize("between", ["", "\n\n***\n", "\n----\n"])
+def test_underlined_titles_are_no_poems(line: str, between: str, tmp_path: Path) -> None:
+    titles = ["The Sea", "Low tide, 1911", "III"]
+    pairs = zip(titles, TEXTS, strict=True)
+    content = "".join(f"{title}\n{line}\n\n{text}\n{between}\n" for title, text in pairs)
+    poems = read_poems(written(tmp_path, content))
+    assert [(poem.title, poem.text) for poem in poems] == list(zip(titles, TEXTS, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ("a\nb\n---\nc", ["a\nb", "c"]),
+        ("a\n---\nb\n---\nc", ["a", "b", "c"]),
+        ("a\n---\n\nb\n---\n\nc", ["a", "b", "c"]),  # a title has a text behind it
+        ("a\n===\n\nb\nc\n===\nd", ["a", "b\nc", "d"]),
+        ("a\nb\n\nc\n---\nd\n\ne\n---\nf", ["a\nb\n\nc", "d\n\ne", "f"]),  # it begins with no title
+        ("---\ntitle: A\ntags:\n  - sea\n---\na\nb\n---\nc", ["a\nb", "c"]),
+        ("---\ntitle: A\n---\n\na\n\n\nb\nc", ["a", "b\nc"]),
+        ("---\na: b\nc\n---\nd", ["a: b\nc", "d"]),  # no front matter
+        ("---\na\n---\nb", ["a", "b"]),
+    ],
+)
+def test_lines_of_markers_part_poems_unless_they_underline_titles(
+    content: str, texts: list[str], tmp_path: Path
+) -> None:
+    assert [poem.text for poem in read_poems(written(tmp_path, content))] == texts
+
+
 def test_title_lines_keep_stanzas_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     path = written(tmp_path, "SEA\n\nI\n\none\ntwo\n\nthree\n\nII\n\nfour\n\nHILL\n")
@@ -160,8 +242,15 @@ def test_one_line_in_capitals_parts_nothing(tmp_path: Path) -> None:
         ("one\ntwo\n\nthree\n---\nfour", "INFO", "2 poems, parted by lines of markers"),
         ("one\n\n\ntwo\n\nthree", "INFO", "2 poems, parted by two or more blank lines; put lines of ---"),
         ("one\ntwo\n\nthree\n\nfour", "WARNING", "3 poems, parted by blank lines; if these part stanzas, put lines"),
+        ("A\n===\none\n\nB\n===\ntwo", "INFO", "2 poems, parted by underlined titles; blank lines above"),
         ("one\ntwo", "INFO", "one poem; lines of --- would part several"),
-        ('{"a": "one", "b": ["two"]}', "INFO", "an object, taken as 2 poems, each under a name of its own"),
+        ('{"a": "one", "b": ["two"]}', "INFO", "an object, taken as 2 poems under 2 names"),
+        (
+            '{"by": "PD", "a": "one\\ntwo", "b": ["1", "2"]}',
+            "WARNING",
+            "3 poems under 3 names; these have one line: by;",
+        ),
+        ('{"Keats": {"in": "Rome", "a": "1\\n2"}}', "WARNING", "2 poems under 1 names; these have one line: in;"),
     ],
 )
 def test_what_was_taken_for_a_poem_is_told(
@@ -195,6 +284,13 @@ GOOD = '{"text": "sea"}'
         ("p.json", f'[{GOOD}, {{"text": ["a", 2]}}]', "poem 1 must be text, got a list"),
         ("p.json", f'[{GOOD}, {{"text": [["a", ["b"]]]}}]', "poem 1 must be text, got a list"),
         ("p.json", f"[{GOOD}, []]", "poem 1 is empty"),
+        ("p.json", f'[{GOOD}, {{"text": null, "lines": []}}]', "poem 1 must be text, got null"),
+        ("p.json", f'[{GOOD}, {{"text": "14"}}]', "poem 1 is nothing but a number, '14'"),
+        ("p.csv", "title,text\nSea,14\n", "poem 0 is nothing but a number, '14'"),
+        ("p.csv", "title,lines,verse\nSea,14,low tide\n", "no text column among title, lines, verse"),
+        ("p.json", '{"a": {"title": "x", "verse": "y"}, "b": "z"}', "poem 0 has no text: its fields are a, b"),
+        ("p.json", '{"Keats": {"Ode": "a", "year": 1819}}', "poem 0 has no text: its fields are Keats"),
+        ("p.json", '{"verse": ["a", "b"]}', "poem 0 has no text: its fields are verse"),
         ("p.json", f"[{GOOD}, {GOOD}, null]", "poem 2 must be text, got null"),
         ("p.json", f'[{GOOD}, {{"text": "a", "author": ["b"]}}]', "poem 1: author must be text, got a list"),
         ("p.json", "3", "poem 0 must be text, got a number"),

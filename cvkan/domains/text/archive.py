@@ -60,12 +60,7 @@ class Archive:
             else:
                 shutil.unpack_archive(packed, unpacked, filter="data")
             os.replace(unpacked / self.folder, root / self.folder)
-        except (
-            OSError,
-            EOFError,
-            HTTPException,
-            tarfile.TarError,
-        ) as error:  # shutil.ReadError is an OSError
+        except (OSError, EOFError, HTTPException, tarfile.TarError) as error:  # shutil.ReadError is an OSError
             raise DataUnavailableError(
                 f"could not fetch {name}: {error}",
                 self.url,

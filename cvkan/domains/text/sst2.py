@@ -90,7 +90,7 @@ class SST2(TextData):
 
 
 def _read(path: Path) -> list[Row]:
-    rows = read_table(path, "sentence", "label", None)
+    rows = read_table(path, "sentence", "label", None).rows
     for row in rows:
         if row.label not in LABELS:
             raise UserError(f"label {row.label!r} is not one of {', '.join(LABELS)}", row.where, "Correct the table.")

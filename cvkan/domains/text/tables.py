@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cvkan.errors import DataUnavailableError, UserError
-from cvkan.poetry.csv_cells import cells_of_any_length
-
-DELIMITERS = ",;\t|"
+from cvkan.poetry.csv_cells import cells_of_any_length, header_delimiter
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,21 @@ class Row:
         return f"{self.path}, line {self.line}"
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of sentences.
+
+    Attributes:
+        rows: one a sentence; at least one.
+        others: cells of the columns that nobody asked for, by their names.
+    """
+
+    rows: list[Row]
+    others: dict[str, list[str]]
+
+
 @cells_of_any_length()
-def read_table(path: Path, text_column: str, label_column: str, part_column: str | None) -> list[Row]:
+def read_table(path: Path, text_column: str, label_column: str, part_column: str | None) -> Table:
     """All rows of a table with a header.
 
     The delimiter is that of ``, ; | tab`` which the header holds most often. Tab-separated files have no quoting, as
@@ -61,6 +71,8 @@ def read_table(path: Path, text_column: str, label_column: str, part_column: str
     header = _header(rows)
     wanted = [name for name in (text_column, label_column, part_column) if name is not None]
     places = {name: _place(name, header, path) for name in wanted}
+    others: dict[str, list[str]] = {name: [] for name in header if name not in wanted}
+    places_of_others = {name: header.index(name) for name in others}
     result = []
     for line, cells in rows:
         where = f"{path}, line {line}"
@@ -74,32 +86,19 @@ def read_table(path: Path, text_column: str, label_column: str, part_column: str
         for name in wanted:
             if not values[name]:
                 raise UserError(f"the cell of column {name!r} is empty", where, "Fill it in or remove the row.")
+        for name, place in places_of_others.items():
+            others[name].append(cells[place].strip())
         part = "" if part_column is None else values[part_column]
         result.append(Row(values[text_column], values[label_column], part, path, line))
     if not result:
         raise UserError("the table has no rows", path, "Add one row a sentence.")
-    return result
+    return Table(result, others)
 
 
 @cells_of_any_length()
 def columns_of(path: Path) -> list[str]:
     """Names of the columns of a table; raises as :func:`read_table` does."""
     return _header(_cells(read_utf8(path), path))
-
-
-@cells_of_any_length()
-def columns_among(path: Path, words: Collection[str]) -> dict[str, Counter[str]]:
-    """Columns of a table that has been read, of which every cell is one of some words, and how often each comes.
-
-    Upper and lower case are alike; words are in lower case.
-    """
-    _, *rows = _cells(read_utf8(path), path)
-    columns = zip(*(cells for _, cells in rows), strict=True)
-    return {
-        name: Counter(cell.strip().lower() for cell in column)
-        for name, column in zip(columns_of(path), columns, strict=True)
-        if all(cell.strip().lower() in words for cell in column)
-    }
 
 
 def read_utf8(path: Path) -> str:
@@ -128,7 +127,7 @@ def read_utf8(path: Path) -> str:
 
 def _cells(text: str, path: Path) -> Iterator[tuple[int, Sequence[str]]]:
     """Line and cells of each row that is not blank, the header among them."""
-    delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
+    delimiter = header_delimiter(text)
     if delimiter == "\t":
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Unpack
 
 from cvkan.domains.labels import check_fraction, sort_labels
 from cvkan.domains.text.base import Reading, TextData
 from cvkan.domains.text.parts import Part, draw_parts, number_labels
-from cvkan.domains.text.tables import Row, columns_among, read_table
+from cvkan.domains.text.tables import Row, read_table
 from cvkan.domains.text.words import split_words
 from cvkan.errors import UserError
 
@@ -32,7 +34,9 @@ class TextCSV(TextData):
 
     A part that the split column does not name is drawn from the rows of ``train``, all rows without such a column, at
     random and in equal shares of each class; texts of the same words are not divided among parts. A column that nobody
-    asked to follow is not followed; if its cells are names of parts, a warning says so.
+    asked to follow is not followed; if cells of it name the training part and another, a warning says so.
+    Warnings also name labels that are equal but for spaces and capitals, and, unless ``classes`` is given, those of
+    hardly any sentence.
 
     Args:
         path: the file.
@@ -69,17 +73,17 @@ class TextCSV(TextData):
         check_fraction("val_fraction + test_fraction", val_fraction + test_fraction)
         file = Path(path).expanduser()
         table = read_table(file, text_column, label_column, split_column)
-        class_names = sort_labels(row.label for row in table) if classes is None else tuple(map(str, classes))
-        _check_labels(table, class_names, file)
+        class_names = sort_labels(row.label for row in table.rows) if classes is None else tuple(map(str, classes))
+        _check_labels(table.rows, class_names, file)
         super().__init__(class_names=class_names, **reading)
-        self.path, self.table, self.lowercase = file, table, lowercase
+        self.path, self.table, self.lowercase = file, table.rows, lowercase
         self.split_column, self.classes_given = split_column, classes is not None
+        self.part_columns = _part_columns(table.others) if split_column is None else {}
         self.shares, self.split_seed = {"val": val_fraction, "test": test_fraction}, split_seed
 
     def read_parts(self) -> dict[str, Part]:
         self._tell_classes()
-        if self.split_column is None:
-            self._tell_columns()
+        self._tell_columns()
         labels = number_labels((row.label for row in self.table), self.spec.class_names)
         whole = Part([split_words(row.text, self.lowercase) for row in self.table], labels)
         part_of = [_part_of(row) for row in self.table]
@@ -105,24 +109,56 @@ class TextCSV(TextData):
         """Say how many sentences each class has, and where labels stand that may be misspelt."""
         sizes = Counter(row.label for row in self.table)
         counts = [f"{name} {sizes[name]}" for name in self.spec.class_names]
-        shown = ", ".join(counts[:NAMED] + ["…"][: len(counts) - NAMED])
-        log.info("%d sentences of %d classes: %s", len(self.table), len(counts), shown)
+        log.info("%d sentences of %d classes: %s", len(self.table), len(counts), _listed(counts))
+        if self.classes_given:
+            return
+        first = {row.label: row for row in reversed(self.table)}
+        spellings = Counter(map(_plain, first))
+        alike = sorted((row for row in first.values() if spellings[_plain(row.label)] > 1), key=lambda row: row.line)
+        if alike:
+            log.warning(
+                "%s: labels that differ in spaces or capitals only: %s; write them alike, or set data.classes=[...]",
+                *(self.path, _lines(alike)),
+            )
         few = [row for row in self.table if sizes[row.label] < min(FEW, FEW_SHARE * len(self.table))]
-        if few and not self.classes_given:
+        if few:
             log.warning(
                 "%s: classes of hardly any sentence: %s; correct misspelt labels, or set data.classes=[...]",
-                *(self.path, ", ".join(f"{row.label!r} in line {row.line}" for row in few[:NAMED])),
+                *(self.path, _lines(few)),
             )
 
     def _tell_columns(self) -> None:
         """Say which columns name parts and are not followed."""
-        for name, sizes in columns_among(self.path, PART_OF).items():
-            if len(sizes) > 1:
-                shown = ", ".join(f"{part} {size}" for part, size in sizes.items())
-                log.warning(
-                    "%s: column %r names parts (%s), but parts are drawn; set data.split_column=%s to follow it",
-                    *(self.path, name, shown, name),
-                )
+        for name, sizes in self.part_columns.items():
+            known = {part: size for part, size in sizes.items() if part in PART_OF}
+            others = {"other cells": sizes.total() - sum(known.values())}
+            shown = ", ".join(f"{part} {size}" for part, size in {**known, **others}.items() if size)
+            log.warning(
+                "%s: column %r names parts (%s), but parts are drawn; set data.split_column=%s to follow it",
+                *(self.path, name, shown, name),
+            )
+
+
+def _part_columns(columns: dict[str, list[str]]) -> dict[str, Counter[str]]:
+    """Columns with cells that name the training part and another, whatever else they hold, and their cells' counts."""
+    counts = {name: Counter(map(str.lower, cells)) for name, cells in columns.items()}
+    named = {name: {PART_OF[cell] for cell in PART_OF.keys() & cells.keys()} for name, cells in counts.items()}
+    return {name: counts[name] for name, parts in named.items() if "train" in parts and len(parts) > 1}
+
+
+def _plain(label: str) -> str:
+    """The label without what is easily misspelt: capitals and runs of spaces."""
+    return " ".join(label.split()).casefold()
+
+
+def _lines(rows: Sequence[Row]) -> str:
+    return _listed(f"{row.label!r} in line {row.line}" for row in rows)
+
+
+def _listed(items: Iterable[str]) -> str:
+    """Items of a message, the first few."""
+    rest = iter(items)
+    return ", ".join([*islice(rest, NAMED), *["…" for _ in islice(rest, 1)]])
 
 
 def _check_labels(rows: list[Row], class_names: tuple[str, ...], path: Path) -> None:
