@@ -92,7 +92,13 @@ class CVKAN(nn.Module):
         z = self.scale(self.backbone(z, valid), valid)
         features = self.pooling(z, self.readout(z), valid)  # (B, F) or (B, N, F)
         # Side by side, the tokens of a batch of short samples are fewer than the layout has: the missing ones are 0.
-        features = nn.functional.pad(features, (0, self.n_features - features.shape[-1]))
+        n_missing = self.n_features - features.shape[-1]
+        if n_missing < 0:
+            raise ValueError(
+                f"the tokens of a batch give {features.shape[-1]} features, the head takes {self.n_features}: samples "
+                f"are longer than the layout {self.grid} of tokens; shorten them, or take a pooling of any length"
+            )
+        features = nn.functional.pad(features, (0, n_missing))
         logits = self.skip(self.head(self.dropout(features)), x, mask)
         return (logits, z, valid) if return_tokens else logits
 

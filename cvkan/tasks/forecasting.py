@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cvkan.analysis.forecast_residuals import residual_quantiles
 from cvkan.analysis.forecasting import ForecastWindows, LinearForecast, no_level, window_mean
+from cvkan.core.polar import no_autocast
 from cvkan.losses_forecast import Pinball
 from cvkan.models.heads import LinearHead
 from cvkan.models.skip_linear import LinearStart
@@ -151,7 +152,8 @@ class ForecastingTask(Task):
         (self.val_errors if stage == "val" else self.test_errors).update(point, y)
         if stage == "test":
             self.naive_errors.update(batch["x"][:, -1:].expand_as(y), y)
-            self.ridge_errors.update(self.ridge_weight @ batch["x"], y)
+            with no_autocast(batch["x"]):  # as baseline/linear is reckoned, whatever the precision of the network
+                self.ridge_errors.update(self.ridge_weight @ batch["x"], y)
             self.drawn.append((batch["x"][0].cpu(), y[0].cpu(), forecast[0].cpu()))
 
     def point(self, forecast: Tensor) -> Tensor:

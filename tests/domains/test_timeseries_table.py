@@ -86,7 +86,7 @@ def test_an_empty_cell_is_named_even_in_the_first_row(read: Callable[..., Series
 
 def test_a_column_of_words_is_left_out_and_told(read: Callable[..., Series], caplog: pytest.LogCaptureFixture) -> None:
     content = [[*row, place] for row, place in zip(rows(4), ["place", *"abba"], strict=True)]
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         assert read(content).names == ("up", "down")
     assert "left out, as they hold no number: place" in caplog.text
     with pytest.raises(UserError, match=r"'a' is not a finite number .*line 2, column place"):
@@ -98,7 +98,11 @@ def test_a_column_of_words_is_left_out_and_told(read: Callable[..., Series], cap
 @pytest.mark.parametrize(
     ("line", "date", "message"),
     [
-        (4, START + HOUR, "the date 2024-01-01 01:00:00 stands twice .*line 4, column date"),
+        (
+            4,
+            START + HOUR,
+            r"the date 2024-01-01 01:00:00 stands twice .*line 4, column date.*offset from UTC .*\+01:00",
+        ),
         (4, START, "not in order: 2024-01-01 00:00:00 follows 2024-01-01 01:00:00 .*line 4"),
         (7, START + 9 * HOUR, "09:00:00 follows 2024-01-01 04:00:00, but most rows are 1:00:00 apart .*line 7"),
         (3, "yesterday", "'yesterday' is no date such as 2016-07-01 00:00:00 .*line 3, column date"),
@@ -147,7 +151,12 @@ def test_first_of_january_2024(text: str, date_format: str | None) -> None:
         # ISO 8601 would take it for the year 1711.
         ("1711122312345", None, r"Set data\.date_format=unix_ms if these are milliseconds"),
         ("1704067200", "%Y", r"is no date in %Y .*Set data\.date_format=unix "),
-        ("1704067200000000000", "unix", r"Set data\.date_format=unix_ms"),
+        ("1704067200000000", "unix_ms", r"Divide by 1000 first \(nanoseconds by 1000000\)"),
+        ("1704067200000000000", "unix", r"Divide by 1000 first .* set data\.date_format=unix_ms"),
+        ("202401010000", None, r"Set data\.date_format='%Y%m%d%H%M'\."),
+        ("20240101000000", None, r"Set data\.date_format='%Y%m%d%H%M%S'\."),
+        ("2024010123", None, r"Set data\.date_format='%Y%m%d%H'\."),
+        ("2024010130", None, r"Set data\.date_format=unix if"),
         ("nan", "unix", "'nan' is no date in unix .*Correct the cell"),
         ("inf", "unix_ms", "'inf' is no date in unix_ms"),
         ("01/02/2024", None, r"set data\.date_format, such as"),
@@ -184,6 +193,43 @@ def test_the_other_decimal_sign_is_never_read_as_a_separator_of_thousands(read: 
         read(content, columns=["few"])
     with pytest.raises(UserError, match=r"no decimal 'dot' \(data\.decimal\)\. Choose point or comma"):
         read(content, decimal="dot")
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal", "advice"),
+    [
+        ("1.200,50", "comma", r"such as 1234,5, without units or separators of thousands"),
+        ("1.200.000", "comma", r"such as 1234,5, without"),
+        ("1,200.50", "comma", r"Set data\.decimal=point"),
+        ("1.200,50", "point", r"Set data\.decimal=comma if .*; take separators of thousands out"),
+        ("1,200.50", "point", r"such as 1234\.5, without units or separators"),
+        ("1,200,000", "point", r"such as 1234\.5, without"),
+        ("1\u00a0200,5", "point", r"Set data\.decimal=comma"),
+        ("1'200.5", "point", r"such as 1234\.5, without"),
+        (",5", "point", r"Set data\.decimal=comma"),
+        ("1,5E+03", "point", r"Set data\.decimal=comma"),
+        ("0.5 EUR", "point", r"such as 1234\.5, without units"),
+        ("12%", "point", r"such as 1234\.5, without units"),
+        ("\u22123.5", "point", r"such as 1234\.5, without"),
+    ],
+)
+def test_a_column_of_numbers_in_another_form_is_never_left_out(
+    read: Callable[..., Series], cell: str, decimal: str, advice: str
+) -> None:
+    content = [[*row, other] for row, other in zip(rows(3), ["cost", "", cell, cell], strict=True)]
+    with pytest.raises(UserError, match=rf"column cost\)\. .*{advice}"):
+        read(content, decimal=decimal)
+
+
+@pytest.mark.parametrize("cell", ["01.02.2024", "2024-01-02", "12:30", "10.0.0.1", "A12", "3rd", "", "-", "+.", "n/a"])
+def test_other_columns_are_left_out(read: Callable[..., Series], cell: str) -> None:
+    content = [[*row, other] for row, other in zip(rows(3), ["other", *3 * [cell]], strict=True)]
+    assert read(content).names == ("up", "down")
+
+
+def test_a_column_may_be_named_by_a_number(read: Callable[..., Series]) -> None:
+    content = [["date", "1", "2"], *rows(3)[1:]]
+    assert read(content, columns=[2]).names == ("2",)
 
 
 def test_dates_of_another_form_and_of_another_zone(read: Callable[..., Series]) -> None:
@@ -224,6 +270,7 @@ def test_only_rising_even_dates_pass(order: list[int], gap: int) -> None:
         ([["date", "up"], [START, 1], [START + HOUR]], {}, "the row has 1 cells, the header 2 .*line 3"),
         (rows(3), {"columns": ["up", "left"]}, "no series left .*Choose data.columns of: up, down"),
         (rows(3), {"columns": ["date"]}, "no series date"),
+        (rows(3), {"columns": [1]}, "no series 1 "),
         (rows(3), {"columns": ["up", "up"]}, "names none, or one twice"),
         (rows(3), {"columns": []}, "names none, or one twice"),
     ],

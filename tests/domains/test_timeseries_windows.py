@@ -95,6 +95,19 @@ def test_dates_take_the_place_of_fractions(counted: Path) -> None:
     assert rows_of(data, "test")[1][0].tolist() == [84, 85, 86, 87]
 
 
+def test_a_month_or_a_year_is_its_first_day(tmp_path: Path) -> None:
+    path = tmp_path / "years.csv"
+    path.write_text("date,up\n" + "".join(f"{1950 + i},{i}\n" for i in range(70)))
+    for dates in ((1990, 2000), ("1990-01", "2000-01"), ("1990", "2000-01-01")):
+        data = table(path, date_format="%Y", val_from=dates[0], test_from=dates[1])
+        data.setup()
+        assert [len(data.windows(name)) for name in ("train", "val", "test")] == [40 - 11, 10 - 3, 20 - 3]
+    with pytest.raises(
+        UserError, match=r"no date: soon \(data.val_from, data.test_from\)\. Write 2017-07-01, 2017-07 or"
+    ):
+        table(path, val_from=1990, test_from="soon")
+
+
 def test_evaluation_drops_no_batch_and_training_order_is_the_seeds(counted: Path) -> None:
     data = table(counted, batch_size=5)
     data.setup()
@@ -145,6 +158,13 @@ def test_a_column_that_is_constant_in_training_is_left_out_and_told(
     assert data.spec.channels == data.series.names == ("count", "tens")
     assert data.fingerprint() == plain.fingerprint()
     assert data.baselines() == plain.baselines()  # easy zeros would make the mean errors less
+
+
+def test_a_constant_column_that_was_asked_for_is_refused(tmp_path: Path) -> None:
+    count = np.arange(100)
+    path = write(tmp_path / "t.csv", {"still": np.full(100, 0.1), "count": count})
+    with pytest.raises(UserError, match=r"constant in the 60 training rows: still \(data\.columns\)\. Take it out"):
+        table(path, columns=["count", "still"]).setup()
 
 
 def test_a_table_of_nothing_but_constants_is_refused(tmp_path: Path) -> None:
@@ -226,7 +246,7 @@ def test_the_shortest_series_has_one_window_a_part(counted: Path) -> None:
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "shares that leave rows for training"),
         ({"val_from": "2024-01-03"}, "only one of the two dates is given"),
         ({"val_from": "2024-01-04", "test_from": "2024-01-03"}, "not before test"),
-        ({"val_from": "soon", "test_from": "later"}, "no date: soon, later"),
+        ({"val_from": "soon", "test_from": "later"}, r"no date: soon \(data\.val_from"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(counted: Path, options: dict[str, Any], message: str) -> None:

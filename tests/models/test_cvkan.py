@@ -74,6 +74,13 @@ def test_flattened_tokens_keep_their_places_in_batches_of_short_samples() -> Non
     torch.testing.assert_close(model(x[:, :5], mask[:, :5]), model(x, mask))
 
 
+def test_more_tokens_than_the_layout_has_are_refused_where_each_has_its_place() -> None:
+    longer = torch.cat([samples(), samples()], dim=1)
+    with pytest.raises(ValueError, match=r"samples are longer than the layout \(8,\) of tokens; shorten them"):
+        build(CLASSES, FlattenPooling)(longer)
+    assert build(CLASSES, MeanPooling)(longer).shape == (3, 3)
+
+
 @pytest.mark.parametrize(("spec", "pooling"), [(TOKENS, MeanPooling), (CLASSES, NoPooling)])
 def test_pooling_must_fit_the_target(spec: Spec, pooling: type[Pooling]) -> None:
     want = "none" if spec is TOKENS else "mean, magnitude, attention or max"

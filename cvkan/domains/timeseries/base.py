@@ -76,12 +76,13 @@ class TimeSeries(DataModule):
     A part is a stretch of rows: train, then validation, then test. Windows start at every row. The future of a window
     lies in its part; the past of a validation or test window may reach into the part before. Each column is
     standardised by mean and standard deviation of the training rows. One that is constant there has no scale, whatever
-    it does later, and nothing to learn from: it is left out, and that is told.
+    it does later, and nothing to learn from: it is left out, and that is told, or refused if the user named it.
 
     Args:
         windowing: see :class:`Windowing`.
 
     Attributes:
+        names_columns: whether the user named the columns; a constant one among them is an error then.
         part_keys: options that share the rows out to the parts, for messages; empty where none does.
         series: the whole series in its own units, without the columns left out; after :meth:`setup`, as the others.
         mean: (C,) float64, of the training rows.
@@ -92,6 +93,7 @@ class TimeSeries(DataModule):
         UserError: an argument is out of range.
     """
 
+    names_columns = False
     part_keys = ""
     series: Series
     mean: np.ndarray
@@ -139,7 +141,7 @@ class TimeSeries(DataModule):
         n_rows = self.part_rows(series.dates)
         self._check_lengths(n_rows, len(series.dates))
         self.season = self._season(series.dates, n_rows[0] + n_rows[1])
-        self.series = without_constants(series, n_rows[0])
+        self.series = without_constants(series, n_rows[0], self.names_columns)
         self.spec = replace(self.spec, channels=self.series.names)
         table = self._standardized(n_rows[0])
         splits: dict[str, Dataset[Batch]] = {}

@@ -17,7 +17,9 @@ from cvkan.errors import UserError
 
 UNIX_UNITS = {"unix": 1.0, "unix_ms": 1e-3}  # seconds
 UNIX = re.compile(r"\d{9,}(\.\d*)?")  # a number that counts seconds or milliseconds from 1970
-MILLISECONDS_FROM = 1e11  # as seconds, the year 5138
+UNITS_BELOW = ((1e11, "seconds", "unix"), (1e14, "milliseconds", "unix_ms"))  # both the year 5138
+COMPACT = {10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by their digits
+CLOCK = "or write the offset from UTC (2024-10-27T02:00+01:00) if the clock was put back."
 
 
 def read_date(text: str, date_format: str | None) -> datetime:
@@ -74,9 +76,22 @@ def parse_dates(
 def _how_to_read(cell: str) -> str:
     """What to do about a cell that is no date."""
     if UNIX.fullmatch(cell):
-        unit, name = ("seconds", "unix") if float(cell) < MILLISECONDS_FROM else ("milliseconds", "unix_ms")
-        return f"Set data.date_format={name} if these are {unit} from 1970 on."
+        compact = COMPACT.get(len(cell))
+        if compact is not None and _is_recent(cell, compact):
+            return f"Set data.date_format='{compact}'."
+        for end, unit, name in UNITS_BELOW:
+            if float(cell) < end:
+                return f"Set data.date_format={name} if these are {unit} from 1970 on."
+        return "Divide by 1000 first (nanoseconds by 1000000) and set data.date_format=unix_ms."
     return "Correct the cell, or set data.date_format, such as '%d.%m.%Y %H:%M', %Y-%m, %Y or unix."
+
+
+def _is_recent(cell: str, date_format: str) -> bool:
+    """Whether digits are a date of a year that tables are of."""
+    try:
+        return 1900 <= datetime.strptime(cell, date_format).year < 2100
+    except ValueError:
+        return False
 
 
 def check_order(dates: np.ndarray, lines: Sequence[int], path: Path, column: str, allow_gaps: bool) -> None:
@@ -106,11 +121,11 @@ def check_order(dates: np.ndarray, lines: Sequence[int], path: Path, column: str
     if falls.any():
         row = int(falls.argmax()) + 1
         if dates[row] == dates[row - 1]:
-            raise UserError(f"the date {_shown(dates[row])} stands twice", place(row), "Keep one row a date.")
+            raise UserError(f"the date {_shown(dates[row])} stands twice", place(row), f"Keep one row a date, {CLOCK}")
         raise UserError(
             f"the dates are not in order: {_shown(dates[row])} follows {_shown(dates[row - 1])}",
             place(row),
-            "Sort the rows by date.",
+            f"Sort the rows by date, {CLOCK}",
         )
     if allow_gaps:
         return

@@ -48,6 +48,7 @@ class ETT(TimeSeries):
         if root is None:
             raise UserError(f"no folder of {file} is given", "data.root", FETCH)
         self.path = Path(root).expanduser() / file
+        self.names_columns = columns is not None
         # The protocol counts rows, whatever their dates.
         self.layout = Layout("date", date_format=None, decimal="point", columns=columns, allow_gaps=True)
         self.n_rows = tuple(days * rows_per_day for days in PART_DAYS)

@@ -15,12 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from cvkan.domains.timeseries.dates import check_order, parse_dates
-from cvkan.domains.timeseries.decimals import DECIMALS, Decimals
+from cvkan.domains.timeseries.decimals import DECIMALS, Decimals, is_like_a_number
 from cvkan.errors import DataUnavailableError, UserError
 
 CHUNK = 5000  # rows parsed at once: numbers take a tenth of the memory of their text
 DELIMITERS = ",;\t|"
-MISSING = "Fill in the missing values first; write numbers plainly, such as 1234.5."
+PLAINLY = (
+    "Fill in missing values first; write numbers plainly, such as {}, without units or separators of thousands; or "
+    "name the other columns in data.columns."
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +43,16 @@ class Series:
     values: np.ndarray
 
 
-def without_constants(series: Series, n_train: int) -> Series:
+def without_constants(series: Series, n_train: int, named: bool) -> Series:
     """The series without the columns that are constant in the first ``n_train`` rows; these are told.
 
+    Args:
+        series: all columns.
+        n_train: rows of the training part.
+        named: whether the user asked for each of the columns.
+
     Raises:
-        UserError: none is left.
+        UserError: none is left, or one that was asked for is constant.
     """
     train = series.values[:n_train]
     constant = train.min(axis=0) == train.max(axis=0)  # (C,); rounding keeps their std from being exactly 0
@@ -54,6 +62,9 @@ def without_constants(series: Series, n_train: int) -> Series:
     if constant.all():
         what = f"every column is constant in the {n_train} training rows: {names}"
         raise UserError(what, "data.columns", "Choose columns that change, or a longer training part.")
+    if named:
+        what = f"data.columns names what is constant in the {n_train} training rows: {names}"
+        raise UserError(what, "data.columns", "Take it out, or choose a longer training part.")
     log.warning("left out, as they are constant in the %d training rows: %s", n_train, names)
     kept = tuple(name for name, still in zip(series.names, constant, strict=True) if not still)
     return Series(kept, series.dates, series.values[:, ~constant])
@@ -114,7 +125,7 @@ class _Column:
     name: str
     decimals: Decimals
     parts: list[np.ndarray] = field(default_factory=list)
-    has_number: bool = False
+    has_number: bool = False  # in whatever way it is written
     fault: tuple[int, str] | None = None  # line and text of the first cell that is no number
     foreign: tuple[int, str] | None = None  # of the first one that is a number with the other decimal sign
 
@@ -123,21 +134,17 @@ class _Column:
         faults = (~np.isfinite(values)).nonzero()[0]
         self.has_number |= len(faults) < len(values)
         places = [(lines[row], cells[row]) for row in faults]
+        self.has_number = self.has_number or any(is_like_a_number(cell) for _, cell in places)
         self.fault = self.fault or next(iter(places), None)
         self.foreign = self.foreign or next((place for place in places if self.decimals.is_foreign(place[1])), None)
         self.parts.append(values)
-
-    @property
-    def numeric(self) -> bool:
-        """Whether it holds any number, with either decimal sign."""
-        return self.has_number or self.foreign is not None
 
     def values(self, path: Path) -> np.ndarray:
         fault = self.foreign or self.fault
         if fault is not None:
             line, cell = fault
             what = f"{cell!r} is not a finite number" if cell.strip() else "the cell is empty"
-            fix = MISSING if self.foreign is None else self.decimals.fix
+            fix = PLAINLY.format(self.decimals.plain) if self.foreign is None else self.decimals.fix
             raise UserError(what, f"{path}, line {line}, column {self.name}", fix)
         return np.concatenate(self.parts)
 
@@ -188,19 +195,20 @@ def _wanted(header: list[str], path: Path, layout: Layout) -> list[str]:
         raise UserError(what, path, "Set data.date_column.")
     if columns is None:
         return others
+    columns = [str(name) for name in columns]  # a name such as 1 is no text on a command line
     unknown = [name for name in columns if name not in others]
     if unknown or not columns or len(set(columns)) < len(columns):
         what = f"no series {', '.join(unknown)}" if unknown else f"data.columns names none, or one twice: {columns}"
         raise UserError(what, path, f"Choose data.columns of: {', '.join(others)}.")
-    return list(columns)
+    return columns
 
 
 def _numeric(found: list[_Column], path: Path) -> list[_Column]:
     """The columns that hold any number; the others are told."""
-    numeric = [column for column in found if column.numeric]
+    numeric = [column for column in found if column.has_number]
     if not numeric:
         raise UserError("no column but the date's holds a number", path, "Check the file and data.date_column.")
     if len(numeric) < len(found):
-        left = ", ".join(column.name for column in found if not column.numeric)
-        log.info("left out, as they hold no number: %s", left)
+        left = ", ".join(column.name for column in found if not column.has_number)
+        log.warning("left out, as they hold no number: %s", left)
     return numeric

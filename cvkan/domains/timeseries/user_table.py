@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Unpack
 
@@ -15,6 +17,7 @@ from cvkan.errors import DataUnavailableError, UserError
 
 FRACTION_KEYS = "data.val_fraction, data.test_fraction"
 DATE_KEYS = "data.val_from, data.test_from"
+DATE_FORMATS = (None, "%Y-%m", "%Y")  # of these two; a month or a year is its first day
 
 
 def check_fractions(val: float, test: float) -> None:
@@ -50,7 +53,8 @@ class CsvSeries(TimeSeries):
         allow_gaps: take rows as equally far apart, whatever their dates.
         val_fraction: share of the rows for validation.
         test_fraction: share of the rows for the test, the last ones.
-        val_from: date (ISO 8601) of the first validation row, in the place of ``val_fraction``; with ``test_from``.
+        val_from: date (ISO 8601, or a month or a year) of the first validation row, in the place of ``val_fraction``;
+            with ``test_from``.
         test_from: date of the first test row, in the place of ``test_fraction``.
         windowing: see :class:`~cvkan.domains.timeseries.base.Windowing`.
 
@@ -70,14 +74,15 @@ class CsvSeries(TimeSeries):
         allow_gaps: bool,
         val_fraction: float,
         test_fraction: float,
-        val_from: str | None,
-        test_from: str | None,
+        val_from: str | int | None,
+        test_from: str | int | None,
         **windowing: Unpack[Windowing],
     ) -> None:
         super().__init__(**windowing)
         check_fractions(val_fraction, test_fraction)
         self.path = Path(path).expanduser()
         self.layout = Layout(date_column, date_format, decimal, columns, allow_gaps)
+        self.names_columns = columns is not None
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.parts_from = _first_dates(val_from, test_from)
         self.part_keys = FRACTION_KEYS if self.parts_from is None else DATE_KEYS
@@ -97,17 +102,21 @@ class CsvSeries(TimeSeries):
         return n_train, n_before_test - n_train, len(dates) - n_before_test
 
 
-def _first_dates(val_from: str | None, test_from: str | None) -> np.ndarray | None:
+def _first_dates(val_from: str | int | None, test_from: str | int | None) -> np.ndarray | None:
     """First dates of the validation and the test part, (2,) datetime64[us]; None if neither is given."""
     where = DATE_KEYS
     if val_from is None and test_from is None:
         return None
     if val_from is None or test_from is None:
         raise UserError("only one of the two dates is given", where, "Set both, or none to split by fractions.")
-    try:
-        dates = np.array([read_date(text, None) for text in (val_from, test_from)], dtype="datetime64[us]")
-    except ValueError:
-        raise UserError(f"no date: {val_from}, {test_from}", where, "Write 2017-07-01, for example.") from None
+    dates = np.array([_first_date(str(text)) for text in (val_from, test_from)], dtype="datetime64[us]")
     if dates[0] >= dates[1]:
         raise UserError(f"validation from {val_from} is not before test from {test_from}", where, "Swap them.")
     return dates
+
+
+def _first_date(text: str) -> datetime:
+    for date_format in DATE_FORMATS:
+        with suppress(ValueError):
+            return read_date(text, date_format)
+    raise UserError(f"no date: {text}", DATE_KEYS, "Write 2017-07-01, 2017-07 or 2017, for example.")
