@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,14 +54,3 @@ def test_launcher_without_its_extra_names_it(tmp_path: Path) -> None:
     assert "hydra/launcher=joblib" in line
     assert "cvkan[parallel]" in line
     assert "Traceback" not in ended.err
-
-
-@pytest.mark.slow
-def test_processes_inside_a_process_of_jobs_are_refused(train_here: Callable) -> None:
-    several = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
-    ended = train_here(*(item for item in SWEEP if not item.startswith("seed")), *several, "seed=0,1")
-    assert ended.code == 2
-    errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2  # one a job
-    assert all("hydra/launcher=submitit_slurm" in line for line in errors)
-    assert not Path("sweep/0").exists()
