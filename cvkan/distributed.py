@@ -21,6 +21,7 @@ from torch import nn
 from cvkan.domains.datamodule import DataModule
 from cvkan.errors import UserError
 from cvkan.sweeping.processes import SHARING
+from cvkan.sweeping.refusal import shared_process
 
 
 class LocalProcesses(ClusterEnvironment):
@@ -122,11 +123,7 @@ def check(
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError("a strategy that forks or spawns loses the run", "trainer.strategy", "Set trainer=ddp.")
     if in_process_sweep():
-        raise UserError(
-            f"a training in {processes} processes cannot be a job of a launcher whose jobs share one",
-            "trainer.devices",
-            "Set hydra/launcher=submitit_slurm or submitit_local, or give every run a command of its own.",
-        )
+        raise shared_process(processes)
     if isinstance(found, LocalProcesses) and trainer.num_nodes > 1:
         raise UserError(
             f"nothing has started a process on each of {trainer.num_nodes} machines",

@@ -98,7 +98,8 @@ class CVKAN(nn.Module):
                 f"the tokens of a batch give {features.shape[-1]} features, the head takes {self.n_features}: samples "
                 f"are longer than the layout {self.grid} of tokens; shorten them, or take a pooling of any length"
             )
-        features = nn.functional.pad(features, (0, n_missing))
+        if n_missing > 0:
+            features = nn.functional.pad(features, (0, n_missing))
         logits = self.skip(self.head(self.dropout(features)), x, mask)
         return (logits, z, valid) if return_tokens else logits
 

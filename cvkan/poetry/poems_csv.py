@@ -7,8 +7,8 @@ import io
 import re
 from pathlib import Path
 
+from cvkan.csv_cells import DELIMITERS, cells_of_any_length, header_delimiter
 from cvkan.errors import UserError
-from cvkan.poetry.csv_cells import DELIMITERS, cells_of_any_length, header_delimiter
 from cvkan.poetry.poem_fields import COLUMNS, key, listed
 
 CSV_SUFFIXES = {".csv", ".tsv"}

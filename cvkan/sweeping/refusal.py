@@ -37,9 +37,13 @@ def check_processes(trainer: Any, launcher: str) -> None:
     Raises:
         UserError: so it is.
     """
-    if launcher not in SHARING or (count := processes(trainer)) == 1:
-        return
-    raise UserError(
+    if launcher in SHARING and (count := processes(trainer)) > 1:
+        raise shared_process(count)
+
+
+def shared_process(count: int) -> UserError:
+    """Why a training in ``count`` processes is no job of such a launcher, and what to do."""
+    return UserError(
         f"a training in {count} processes cannot be a job of a launcher whose jobs share one",
         "trainer.devices",
         "Set hydra/launcher=submitit_slurm or submitit_local, or give every run a command of its own.",

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvkan.csv_cells import cells_of_any_length, header_delimiter
 from cvkan.errors import DataUnavailableError, UserError
-from cvkan.poetry.csv_cells import cells_of_any_length, header_delimiter
 
 
 @dataclass(frozen=True)

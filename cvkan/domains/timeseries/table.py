@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cvkan.csv_cells import cells_of_any_length, header_delimiter
 from cvkan.domains.timeseries.dates import check_order, parse_dates
 from cvkan.domains.timeseries.decimals import DECIMALS, Decimals, is_like_a_number
 from cvkan.errors import DataUnavailableError, UserError
 
 CHUNK = 5000  # rows parsed at once: numbers take a tenth of the memory of their text
-DELIMITERS = ",;\t|"
 PLAINLY = (
     "Fill in missing values first; write numbers plainly, such as {}, without units or separators of thousands; or "
     "name the other columns in data.columns."
@@ -106,8 +106,8 @@ def read_table(path: Path, layout: Layout) -> Series:
             not in order or, without ``allow_gaps``, not evenly spaced. The line and the column are named.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            delimiter = max(DELIMITERS, key=file.readline().count)
+        with cells_of_any_length(), path.open(newline="", encoding="utf-8-sig") as file:
+            delimiter = header_delimiter(file.readline())
             file.seek(0)
             return _read(csv.reader(file, delimiter=delimiter), path, layout)
     except FileNotFoundError:

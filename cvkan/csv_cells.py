@@ -1,4 +1,4 @@
-"""What parts the cells of a CSV, and cells of any length."""
+"""CSV files of users: what parts their cells, and cells of any length."""
 
 from __future__ import annotations
 
