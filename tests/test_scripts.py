@@ -79,3 +79,40 @@ def test_curves_of_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
         refused = curves(*runs, *arguments)
         assert not (tmp_path / "misspelt").exists()
         assert (refused.returncode, message in refused.stderr) == (2, True)
+
+
+def over_snr(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    script = SCRIPT.with_name("compare_snr.py")
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def radio_run(folder: Path, snr_db: list[int], right: float) -> Path:
+    folder.mkdir()
+    rows = [
+        {"snr_db": level, "modulation_accuracy": right + level / 100, "combined_accuracy": 0.1, "count": 5}
+        for level in snr_db
+    ]
+    empty = {"snr_db": 40, "modulation_accuracy": None, "combined_accuracy": None, "count": 0}
+    figures = {"test/modulation_accuracy": right, "test/combined_accuracy": 0.1, "test/eta": None}
+    (folder / "metrics.json").write_text(json.dumps({**figures, "per_snr": [*rows, empty]}))
+    return folder
+
+
+def test_radio_runs_are_compared_over_the_snr(tmp_path: Path) -> None:
+    first = radio_run(tmp_path / "first", [-10, 0, 10], 0.5)
+    second = radio_run(tmp_path / "second", [-10, 0, 10], 0.3)
+    other = radio_run(tmp_path / "other", [0, 20], 0.3)
+    picture = tmp_path / "both.png"
+    ended = over_snr(first, second, "--picture", picture)
+    assert ended.returncode == 0, ended.stderr
+    rows = [line for line in ended.stdout.splitlines() if line.startswith("|")][2:]
+    assert rows == ["| first | 0.500 | 0.100 |  | 0.550 | 0.100 |", "| second | 0.300 | 0.100 |  | 0.350 | 0.100 |"]
+    assert picture.stat().st_size > 5000
+    for arguments, message in (
+        ((first, other), "the runs have unlike SNRs"),
+        ((first, "--above", "40"), "no SNR of at least 40 dB (--above). Highest: 10"),
+        ((first, "--titles", "a", "b"), "1 runs have 2 titles"),
+        ((tmp_path / "misspelt",), "there is no metrics.json"),
+    ):
+        refused = over_snr(*arguments)
+        assert (refused.returncode, message in refused.stderr) == (2, True)
