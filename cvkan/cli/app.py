@@ -203,4 +203,7 @@ def _explained(
 
         raise overrides.explain(error, config_name, arguments) from error
     except also as error:
+        if isinstance(error, OSError) and error.filename:
+            fix = "Check the path, and that you may write there."
+            raise UserError(str(error.strerror), Path(error.filename), fix) from error
         raise UserError(str(error), "command line", "See --help.") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
+from cvkan.cli.kinds import check_kind
 from cvkan.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,11 +64,8 @@ def check(cfg: DictConfig, config_name: str, typed: list[str], root: str) -> Non
                 f"Known keys: {_near(key, defaults)}.",
             )
         default, value = _value(defaults, key), _value(cfg, key)
-        expected = _expected(default)
-        if expected is not None and value is not None and not _fits(value, default):
-            raise UserError(
-                f"{key} must be {expected}, got {value!r}", "command line", f"The default is {key}={default}."
-            )
+        if value is not None:
+            check_kind(key, value, default)
     for item in parsed:
         _check_used(cfg, item.key_or_group, root)
 
@@ -111,6 +109,8 @@ def with_config_of_run(arguments: list[str]) -> list[str]:
 
 def explain(error: Exception, config_name: str, typed: list[str]) -> UserError:
     """What Hydra or OmegaConf refused, as one line with the closest choice."""
+    from hydra.errors import OverrideParseException
+
     text = str(error)
     options = getattr(error, "options", None)
     missing = getattr(error, "missing_cfg_file", None)
@@ -122,6 +122,12 @@ def explain(error: Exception, config_name: str, typed: list[str]) -> UserError:
         near = difflib.get_close_matches(choice, options, 1, 0.5)
         hint = f"Did you mean {group}={near[0]}? " if near else ""
         return UserError(f"{group}={choice} does not exist", group, f"{hint}Choices: {', '.join(options) or 'none'}.")
+    if isinstance(error, OverrideParseException) and "=" in error.override:
+        key, _, value = error.override.partition("=")
+        return UserError(f"{error.override} cannot be read", "command line", f"Quote the value: '{key}=\"{value}\"'.")
+    if merged := re.search(r"Error merging override '?([^'=\s]+)=", text):
+        key = merged.group(1)
+        return UserError(f"{key} takes no value of this kind", "command line", "See --cfg job for its default.")
     match = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if match and "Interpolation" not in type(error).__name__:
         key = match.group(1)
@@ -206,23 +212,6 @@ def _value(cfg: DictConfig, key: str) -> Any:
         return OmegaConf.select(cfg, key)
     except Exception:  # an interpolation that only the run itself can resolve
         return None
-
-
-def _expected(default: Any) -> str | None:
-    names = {bool: "true or false", int: "an integer", float: "a number"}
-    if isinstance(default, DictConfig):
-        return "a section with keys of its own"
-    return names.get(type(default))
-
-
-def _fits(value: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    if isinstance(default, int):
-        return isinstance(value, int)
-    return isinstance(value, DictConfig)
 
 
 def _check_used(cfg: DictConfig, typed_key: str, root: str) -> None:

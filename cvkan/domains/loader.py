@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+EPOCHS = 2**20  # of a stream at most: what an epoch needs beyond its own samples is taken from behind them
+
 
 class Share(NamedTuple):
     """What one of several processes that train together takes of every batch.
@@ -42,6 +44,14 @@ class Share(NamedTuple):
         return [piece.tolist() for piece in pieces[self.rank :: self.processes]]
 
 
+def occurrence(values: Tensor) -> Tensor:
+    """How often each of the numbers (n,) has come before: 0 the first time."""
+    by_size, place = values.sort(stable=True)
+    earlier = torch.empty_like(place)
+    earlier[place] = torch.arange(len(values)) - torch.searchsorted(by_size, by_size)
+    return earlier
+
+
 class EpochSampler(Sampler[int]):
     """Sample order as a pure function of (seed, epoch), so that a resumed run sees the very same batches.
 
@@ -50,7 +60,9 @@ class EpochSampler(Sampler[int]):
         seed: the run's seed.
         weights: from the epoch to the weights (n_samples,) that samples are drawn by, with replacement; where they are
             None, and by default, each comes once.
-        endless: the split is a stream that goes on for ever: epoch e has the samples e n to (e + 1) n - 1.
+        endless: the split is a stream that goes on for ever, in which the samples k, k + n, k + 2n, ... are alike: epoch
+            e has the samples e n to (e + 1) n - 1. One that is drawn again by its weight is replaced by one like it
+            that no other epoch has.
         share: the part of each batch that this process takes; None takes all.
     """
 
@@ -85,7 +97,7 @@ class EpochSampler(Sampler[int]):
         else:
             order = torch.multinomial(weights, self.n_samples, replacement=True, generator=generator)
         if self.endless:
-            order += self.epoch * self.n_samples
+            order += (self.epoch + EPOCHS * occurrence(order)) * self.n_samples
         if self.share is not None:
             order = self.share.of_epoch(order)
         yield from order.tolist()[self.start :]

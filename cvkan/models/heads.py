@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from cvkan.core.linear import RealLinear
 from cvkan.spec import Spec
 
-MOMENTUM = 0.1  # of running statistics of codes
 SHARE_OF_BRANCH = 0.7  # of a task's features; the rest is a linear map of all features
 
 
@@ -58,6 +57,20 @@ class LinearHead(RealLinear):
             self.bias.fill_(-4 * 1.35)
 
 
+class RowNorm(nn.BatchNorm1d):
+    """Batch normalisation of rows (n, F), in float32 at least.
+
+    A single row has no statistics: it is normalised by those of the batches before.
+    """
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows (n, F) to rows (n, F)."""
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        if len(rows) > 1:
+            return super().forward(rows)
+        return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
 class CodeHead(nn.Module):
     """Features (..., F) to a code (..., d) by one linear map; batch normalisation of the code in a step of its own.
 
@@ -84,7 +97,7 @@ class CodeHead(nn.Module):
             raise ValueError(f"d_latent must be at least 1, got {d_latent}; set domain.d_latent=16")
         self.d_latent = d_latent
         self.linear = RealLinear(n_features, d_latent)
-        self.norm = nn.BatchNorm1d(d_latent) if batch_norm else None
+        self.norm = RowNorm(d_latent) if batch_norm else None
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (..., F) to codes (..., d), as they enter :meth:`normalised`."""
@@ -93,7 +106,7 @@ class CodeHead(nn.Module):
     def normalised(self, code: Tensor, mask: Tensor) -> Tensor:
         """Codes (B, d), or (B, N, d) a token, by the statistics of the valid ones; mask (B, N), 1 = valid.
 
-        Codes of padded tokens are 0. A single code has no statistics: it is normalised by those of the batches before.
+        Codes of padded tokens are 0.
         """
         if code.ndim == 2:
             return self.normalised_rows(code)
@@ -113,13 +126,7 @@ class CodeHead(nn.Module):
 
     def normalised_rows(self, rows: Tensor) -> Tensor:
         """Codes (n, d), all of them valid."""
-        norm = self.norm
-        if norm is None:
-            return rows
-        learns = norm.training and len(rows) > 1
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        statistics = (norm.running_mean, norm.running_var)
-        return F.batch_norm(rows, *statistics, norm.weight, norm.bias, learns, MOMENTUM, norm.eps)
+        return rows if self.norm is None else self.norm(rows)
 
 
 class JointHead(nn.Module):
@@ -193,7 +200,7 @@ class TaskBranch(nn.Module):
         self.gate = nn.Sequential(
             RealLinear(n_features, n_hidden), gate_act, RealLinear(n_hidden, n_features), nn.Sigmoid()
         )
-        self.branch = nn.Sequential(RealLinear(n_features, n_task), act, nn.BatchNorm1d(n_task), nn.Dropout(dropout))
+        self.branch = nn.Sequential(RealLinear(n_features, n_task), act, RowNorm(n_task), nn.Dropout(dropout))
         self.shortcut = nn.Identity() if n_features == n_task else RealLinear(n_features, n_task)
 
     def forward(self, h: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ Legend: B frames, n samples of a frame, P paths, L taps of a filter.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,14 @@ from torch import Tensor
 from cvkan.radio.random import FrameRandom
 
 FILTER_HALF = 8  # samples each side of the fractional-delay filters
+MAX_K = 1e12  # of a direct path, beside which nothing is left of the scattered ones
+MAX_DELAY = 1024  # samples; every sample of it costs a tap
 INTERPOLATION_MARGIN = 2  # samples that the cubic interpolation needs beyond its position, each side
+
+
+def within(value: object, low: float, high: float) -> bool:
+    """Whether something out of a config is a number from ``low`` to ``high``."""
+    return isinstance(value, (int, float)) and low <= value <= high
 
 
 @dataclass(frozen=True)
@@ -29,13 +37,13 @@ class Fading:
         k_factor: K, power of the direct path over that of the scattered ones; 0 is Rayleigh fading.
 
     Raises:
-        ValueError: ``k_factor`` is negative or not finite.
+        ValueError: ``k_factor`` is no number, or out of range.
     """
 
     k_factor: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.k_factor < math.inf:
+        if not within(self.k_factor, 0, MAX_K):
             raise ValueError(f"the k_factor of fading is {self.k_factor}; give 0 (Rayleigh) or more")
 
     def gains(self, random: FrameRandom) -> Tensor:
@@ -61,15 +69,18 @@ class Multipath:
     k_factor: float
 
     def __post_init__(self) -> None:
+        for name, values in {"delays": self.delays, "magnitudes": self.magnitudes}.items():
+            if isinstance(values, str) or not isinstance(values, Sequence):
+                raise ValueError(f"the {name} of multipath are {values}; give a list, a number a path")
         if not self.delays or len(self.delays) != len(self.magnitudes):
             raise ValueError(
                 f"multipath has {len(self.delays)} delays, {len(self.magnitudes)} magnitudes; give one of each a path"
             )
-        if not all(0 <= delay < math.inf for delay in self.delays):
-            raise ValueError(f"the delays of multipath are {list(self.delays)}; give samples, 0 or more")
-        if not all(0 < magnitude < math.inf for magnitude in self.magnitudes):
+        if not all(within(delay, 0, MAX_DELAY) for delay in self.delays):
+            raise ValueError(f"the delays of multipath are {list(self.delays)}; give samples, 0 to {MAX_DELAY}")
+        if not all(within(magnitude, 1e-9, 1e9) for magnitude in self.magnitudes):
             raise ValueError(f"the magnitudes of multipath are {list(self.magnitudes)}; give positive numbers")
-        if not 0 <= self.k_factor < math.inf:
+        if not within(self.k_factor, 0, MAX_K):
             raise ValueError(f"the k_factor of multipath is {self.k_factor}; give 0 (Rayleigh) or more")
 
     @property
@@ -104,6 +115,22 @@ class Multipath:
         for tap, start in zip(taps.unbind(dim=1), reversed(range(taps.shape[1])), strict=True):
             y.addcmul_(tap[:, None], x[:, start : start + n_samples])
         return y
+
+
+Made = TypeVar("Made", Fading, Multipath)
+
+
+def made(kind: type[Made], name: str, options: object) -> Made:
+    """Fading or multipath, made of options that all must be given.
+
+    Raises:
+        ValueError: they are others, or out of range.
+    """
+    wanted = [each.name for each in fields(kind)]
+    if not isinstance(options, Mapping) or set(options) != set(wanted):
+        usage = ", ".join(f"{each}: ..." for each in wanted)
+        raise ValueError(f"{name} is {options}; give {{{usage}}}, or null")
+    return kind(**options)
 
 
 def rician_gains(k_factor: float, random: FrameRandom, stream: str, n_paths: int) -> Tensor:

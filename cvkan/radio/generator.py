@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cvkan.radio import analog, channel, waveform
-from cvkan.radio.channel import Fading, Multipath
+from cvkan.radio.channel import Fading, Multipath, made
 from cvkan.radio.constellations import CLASSES, WITHOUT_CONSTELLATION, constellation
 from cvkan.radio.random import FrameRandom
 
 SNR_DEFINITIONS = ("es_n0", "sample")
 CHUNK = 128  # frames at a time on a CPU: with more, the intermediate results leave the cache
+MAX_SAMPLES = 2**20  # of a frame
 CLOCK_LIMIT = 5.0  # standard deviations at which the clock offset is cut off, to know how many samples it needs
 
 
@@ -52,7 +53,7 @@ class FrameGenerator:
 
     Raises:
         ValueError: a value is out of range, or cannot take effect.
-        TypeError: ``fading``, ``multipath`` or ``constellations`` has other arguments.
+        TypeError: ``constellations`` has other arguments.
     """
 
     classes: Sequence[str]
@@ -75,10 +76,10 @@ class FrameGenerator:
             raise ValueError(f"unknown modulation {unknown[0]!r}; choose among {', '.join(CLASSES)}")
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise ValueError(f"classes are {list(self.classes)}; name at least one, and none twice")
-        if self.samples_per_symbol < 1 or self.n_samples < 2 * self.samples_per_symbol:
+        if self.samples_per_symbol < 1 or not 2 * self.samples_per_symbol <= self.n_samples <= MAX_SAMPLES:
             raise ValueError(
                 f"n_samples is {self.n_samples} and samples_per_symbol {self.samples_per_symbol}; "
-                "give positive numbers that make at least two symbols"
+                f"give positive numbers that make at least two symbols, and at most {MAX_SAMPLES} samples"
             )
         if not 0 <= self.carrier_offset_std < 0.5:
             raise ValueError(f"carrier_offset_std is {self.carrier_offset_std}; give cycles a sample in [0, 0.5)")
@@ -213,11 +214,11 @@ class FrameGenerator:
 
     @cached_property
     def _fading(self) -> Fading | None:
-        return None if self.fading is None else Fading(**self.fading)
+        return None if self.fading is None else made(Fading, "fading", self.fading)
 
     @cached_property
     def _multipath(self) -> Multipath | None:
-        return None if self.multipath is None else Multipath(**self.multipath)
+        return None if self.multipath is None else made(Multipath, "multipath", self.multipath)
 
     @cached_property
     def _tables(self) -> list[Tensor]:

@@ -148,19 +148,24 @@ class CodeStatistics(Metric):
     """
 
     count: Tensor
+    origin: Tensor
     mean: Tensor
     scatter: Tensor
 
     def __init__(self, d_latent: int) -> None:
         super().__init__()
-        # Stacked over processes, not summed: deviations from the mean lose no digits where the mean is large.
+        # Stacked over processes, not summed, and relative to the first code that a process meets: deviations lose no
+        # digits where the mean is large.
         self.add_state("count", torch.zeros(()), dist_reduce_fx=None)
+        self.add_state("origin", torch.zeros(d_latent), dist_reduce_fx=None)
         self.add_state("mean", torch.zeros(d_latent), dist_reduce_fx=None)
         self.add_state("scatter", torch.zeros(d_latent, d_latent), dist_reduce_fx=None)
 
     def update(self, codes: Tensor) -> None:
         """Count codes (n, d), at least one."""
         codes = codes.float()
+        self.origin = torch.where(self.count > 0, self.origin, codes[0])
+        codes = codes - self.origin
         mean = codes.mean(dim=0)
         new = (codes.new_tensor(len(codes)), mean, (codes - mean).mT @ (codes - mean))
         old = (self.count, self.mean, self.scatter)
@@ -168,8 +173,9 @@ class CodeStatistics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Both figures; NaN for fewer than two codes or codes that are all equal."""
-        groups = (self.count.view(-1), self.mean.view(-1, self.mean.shape[-1]))
-        _, _, scatter = merged(*groups, self.scatter.view(-1, *self.scatter.shape[-2:]))
+        count, origin = self.count.view(-1), self.origin.view(-1, self.origin.shape[-1])
+        mean = self.mean.view_as(origin) + (origin - origin[:1])
+        _, _, scatter = merged(count, mean, self.scatter.view(-1, *self.scatter.shape[-2:]))
         variance = torch.linalg.eigvalsh(scatter.cpu().double()).flip(0).clamp(min=0)  # (d,) descending
         share = (variance / variance.sum()).cumsum(dim=0)
         n_99 = (share < KEPT_VARIANCE).sum() + 1

@@ -13,6 +13,7 @@ import torch
 from conftest import Result
 
 Train = Callable[..., Result]
+RADIO = "domain=radio"
 AUDIO = ("domain=audio", "data=audio_folder", "data.root=clips")
 
 
@@ -95,7 +96,13 @@ def write_clips(folder: Path) -> None:
         pytest.param([*AUDIO[:2], "data.root=nowhere"], ["does not exist", "nowhere"], id="no folder"),
         pytest.param(["ckpt=nowhere.ckpt"], ["nowhere.ckpt"], id="no checkpoint"),
         pytest.param(["--config-dir", "nowhere"], ["nowhere"], id="no config folder"),
-        pytest.param(["output_dir=/proc/nowhere"], ["/proc/nowhere"], id="unwritable run directory"),
+        pytest.param(["output_dir=/proc/nowhere"], ["/proc/nowhere", "you may write"], id="unwritable run directory"),
+        pytest.param(["output_dir=a(1)"], ["output_dir=a(1) cannot be read", 'output_dir="a(1)"'], id="unquoted path"),
+        pytest.param([RADIO, "data.classes=QPSK"], ["must be a list, got 'QPSK'", "[QPSK]"], id="word for a list"),
+        pytest.param([RADIO, "data.snr_db=[0,a]"], ["data.snr_db must be a list of numbers, got 'a'"], id="elements"),
+        pytest.param([RADIO, "data.snr_db={min: 0}"], ["data.snr_db takes no value"], id="section for a list"),
+        pytest.param([RADIO, "data.snr_db=[-1000]"], ["-1000 dB", "from -200 to 200"], id="absurd SNR"),
+        pytest.param([RADIO, "data.generator.fading=4"], ["fading is 4", "{k_factor: ...}"], id="number for a section"),
     ],
 )
 def test_fault_is_named_in_one_line(train_here: Train, typed: list[str], said: list[str]) -> None:

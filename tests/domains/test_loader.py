@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
-from cvkan.domains.loader import EpochSampler, ResumableLoader
+from cvkan.domains.loader import EpochSampler, ResumableLoader, occurrence
 
 
 def loader(**options) -> ResumableLoader:
@@ -53,3 +55,22 @@ def test_iterating_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     list(loader(generator=torch.Generator()))
     assert torch.equal(torch.rand(1), expected)
+
+
+@given(st.lists(st.integers(0, 5), max_size=30))
+def test_occurrence_counts_what_came_before(values: list[int]) -> None:
+    expected = [values[:k].count(value) for k, value in enumerate(values)]
+    assert occurrence(torch.tensor(values, dtype=torch.int64)).tolist() == expected
+
+
+def test_stream_drawn_by_weights_has_no_sample_twice() -> None:
+    n = 100
+    weights = torch.cat([torch.ones(10), torch.full((n - 10,), 1e-3)])
+    sampler = EpochSampler(n, seed=1, weights=lambda epoch: weights if epoch < 2 else None, endless=True)
+    drawn = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        drawn.append(torch.tensor(list(sampler)))
+    assert len(torch.cat(drawn).unique()) == 3 * n
+    assert (drawn[0] % n < 10).float().mean() > 0.8  # the kinds are those that the weights favour
+    assert drawn[2].sort().values.tolist() == list(range(2 * n, 3 * n))

@@ -149,3 +149,12 @@ def test_gain_scales_all_logits_at_the_start(gain: float) -> None:
 def test_a_negative_gain_is_refused() -> None:
     with pytest.raises(ValueError, match=r"task_head\.gain"):
         LinearHead(6, Spec((8,), "forecast", 3), -1.0)
+
+
+def test_single_row_is_normalised_by_the_batches_before() -> None:
+    head, h = joint(dropout=0.0), torch.randn(6, 24)
+    head(h)
+    before = {name: buffer.clone() for name, buffer in head.named_buffers()}
+    alone = head(h[:1])
+    assert all(torch.equal(buffer, before[name]) for name, buffer in head.named_buffers())
+    torch.testing.assert_close(alone, head.eval()(h[:1]))

@@ -112,6 +112,11 @@ def test_noise_is_set_from_the_measured_power_of_each_frame(samples_per_energy: 
         (lambda: Multipath([-1.0], [1.0], 0.0), "delays"),
         (lambda: Multipath([0.0], [0.0], 0.0), "magnitudes"),
         (lambda: Multipath([0.0], [1.0], math.inf), "k_factor"),
+        (lambda: Fading("much"), "k_factor"),
+        (lambda: Multipath(0.9, [1.0], 0.0), "delays .* list"),
+        (lambda: Multipath([0.0], "1", 0.0), "magnitudes .* list"),
+        (lambda: Multipath([0.0, "late"], [1.0, 1.0], 0.0), "delays"),
+        (lambda: Multipath([1e9], [1.0], 0.0), "0 to 1024"),
     ],
 )
 def test_impossible_channels_are_refused(make: object, message: str) -> None:

@@ -19,6 +19,7 @@ from cvkan.radio.cumulants import cumulants
 from cvkan.spec import Batch, Spec
 
 NORMALIZATIONS = ("power", "none", "max")
+MAX_SNR = 200  # dB; the power of the noise must stay a number of single precision
 
 
 class Curriculum(Protocol):
@@ -139,11 +140,23 @@ def radio_spec(classes: Sequence[str], snr_db: Sequence[float], input_shape: tup
         is_complex: samples are I/Q.
 
     Raises:
-        UserError: one of them is named twice or there is none.
+        UserError: one of them is named twice or there is none, names differ in their case alone, or a level is out of
+            range.
     """
     for name, values in {"classes": classes, "snr_db": snr_db}.items():
         if not values or len(set(values)) != len(values):
             raise UserError(f"{name} names nothing or one thing twice", f"data.{name}", "List each one once.")
+    by_name: dict[str, str] = {}
+    for name in classes:
+        if (other := by_name.setdefault(name.casefold(), name)) != name:
+            raise UserError(
+                f"the classes {other} and {name} differ in their case alone",
+                "data.classes",
+                "Spell them alike, or choose one of them.",
+            )
+    absurd = [level for level in snr_db if not -MAX_SNR <= level <= MAX_SNR]
+    if absurd:
+        raise UserError(f"an SNR is {absurd[0]} dB", "data.snr_db", f"Give levels from -{MAX_SNR} to {MAX_SNR} dB.")
     return Spec(
         input_shape=input_shape,
         target="modulation_snr",

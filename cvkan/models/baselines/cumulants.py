@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cvkan.models.heads import LinearHead
+from cvkan.models.heads import LinearHead, RowNorm
 from cvkan.models.iq import iq_length
 from cvkan.radio.cumulants import CUMULANTS, cumulants
 from cvkan.spec import Spec
@@ -27,7 +27,7 @@ class CumulantNet(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         iq_length(spec, "model=cumulants")
-        self.norm = nn.BatchNorm1d(len(CUMULANTS), affine=False)
+        self.norm = RowNorm(len(CUMULANTS), affine=False)
         self.head = LinearHead(len(CUMULANTS), spec)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
