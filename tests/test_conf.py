@@ -65,7 +65,10 @@ TINY = {
     "audio": ["data.n_train=16", "data.n_val=16", "data.n_test=16", "data.n_speakers=10"],
     "image": ["data.limit_train=16"],
     "poetry": ["data.limit_train=16"],
-    "radio": ["data.classes=[BPSK,QPSK]", "data.snr_db=[0,10]", "data.n_train=16", "data.n_val=8", "data.n_test=8"],
+    "radio": [
+        *("data.classes=[BPSK,QPSK]", "data.snr_db=[0,10]", "data.generator.n_samples=128"),
+        *("data.n_train=16", "data.n_val=8", "data.n_test=8"),
+    ],
     "synthetic": ["data.n_train=16", "data.n_val=8", "data.n_test=8"],
     "text": ["data.n_train=64", "data.n_val=32", "data.n_test=32"],
     "timeseries": ["data.n_rows=1500"],
