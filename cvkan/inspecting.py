@@ -38,6 +38,9 @@ def facts(data: DataModule) -> Iterator[tuple[str, str]]:
         yield f"{name} samples", str(len(split))  # type: ignore[arg-type]
     if isinstance(data, RadioData):
         yield "a pair of class and SNR", _cell_sizes(data)
+        yield "snr_definition", data.snr_definition or "nobody has said"
+    if isinstance(data, StoredRadio) and spec.is_complex:
+        yield "NaN or infinite samples", f"in none of the {len(data.frames)} frames"
     yield from _measured(data)
     yield "fingerprint", data.fingerprint()
 

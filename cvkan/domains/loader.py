@@ -60,9 +60,9 @@ class EpochSampler(Sampler[int]):
         seed: the run's seed.
         weights: from the epoch to the weights (n_samples,) that samples are drawn by, with replacement; where they are
             None, and by default, each comes once.
-        endless: the split is a stream that goes on for ever, in which the samples k, k + n, k + 2n, ... are alike: epoch
-            e has the samples e n to (e + 1) n - 1. One that is drawn again by its weight is replaced by one like it
-            that no other epoch has.
+        endless: the split is a stream that goes on for ever, in which the samples k, k + n, k + 2n, ... are alike:
+            epoch e has the samples e n to (e + 1) n - 1. One that is drawn again by its weight is replaced by one like
+            it that no other epoch has.
         share: the part of each batch that this process takes; None takes all.
     """
 

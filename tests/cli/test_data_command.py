@@ -58,6 +58,8 @@ def test_inspect_tells_what_a_set_holds(data_here: DataCommand) -> None:
         "BPSK, QPSK",
         "-2, 0, 2 dB",
         "10 samples",
+        "nobody has said",
+        "in none of the 60 frames",
         "complex64",
         "4 to 4, mean 4",
         "fingerprint",
@@ -66,6 +68,22 @@ def test_inspect_tells_what_a_set_holds(data_here: DataCommand) -> None:
     assert "…" not in result.out
     assert [line.split()[-2] for line in result.out.splitlines() if "samples " in line][:3] == ["48", "6", "6"]
     assert [path.name for path in Path().iterdir()] == ["set"]
+
+
+def test_inspect_tells_what_the_snr_means(data_here: DataCommand) -> None:
+    write_set(Path("set"))
+    with h5py.File("set/GOLD_XYZ_OSC.0001_1024.hdf5", "r+") as file:
+        file.attrs["snr_definition"] = "es_n0"
+    line = next(line for line in data_here("inspect", *SOURCE).out.splitlines() if "snr_definition" in line)
+    assert "es_n0" in line
+
+
+@pytest.mark.parametrize("row", [0, 9])
+def test_inspect_looks_at_every_frame(data_here: DataCommand, row: int) -> None:
+    write_set(Path("set"))
+    with h5py.File("set/GOLD_XYZ_OSC.0001_1024.hdf5", "r+") as file:
+        file["X"][row, 5, 0] = np.nan
+    assert_refused(data_here("inspect", *SOURCE), "a frame holds NaN or infinite samples", f"1024.hdf5, row {row})")
 
 
 def test_inspect_takes_sources_of_every_domain(data_here: DataCommand) -> None:

@@ -13,10 +13,12 @@ from radio_files import LAYOUT, N_SAMPLES, STANDARD, STORED, one_file, signals, 
 
 from cvkan.domains.image.digits import Digits
 from cvkan.domains.radio import convert
-from cvkan.domains.radio.convert import OneFileWriter, SplitWriter, source_of
+from cvkan.domains.radio.convert import OneFileWriter, SplitWriter
 from cvkan.domains.radio.iq_npz import IqNpz
 from cvkan.domains.radio.layout import CellLayout, LayoutOptions, cell_file
+from cvkan.domains.radio.source import source_of
 from cvkan.domains.radio.synth import RadioSynth
+from cvkan.domains.radio.target import UNFINISHED
 from cvkan.errors import UserError
 
 ONE = OneFileWriter("a.hdf5")
@@ -122,14 +124,37 @@ def test_interrupted_split_goes_on_and_leaves_whole_cells_alone(
     written = interrupt_after(4, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         SplitWriter().write(one_file(tmp_path / "a.hdf5"), tmp_path / "split")
-    there = sorted((tmp_path / "split").rglob("*.*"))
-    assert [path.suffix for path in there] == [".h5"] * 4  # whole files alone
+    there = sorted((tmp_path / "split").rglob("*.h5"))
+    assert sorted((tmp_path / "split").rglob("*.*")) == sorted([*there, tmp_path / "split" / UNFINISHED])
+    assert len(there) == 4  # whole files alone
+    with pytest.raises(UserError, match=r"was not finished \(.*split\)\. Run the same cvkan-data convert again"):
+        split_files(tmp_path / "split", STANDARD)
     before = {path: path.stat().st_mtime_ns for path in there}
+    (there[0].parent / f".{there[0].name}.1.tmp").write_bytes(b"half")  # what a killed process leaves
+    missing = there.pop()
+    missing.unlink()
+    (missing.parent / f".{missing.name}.1.tmp").write_bytes(b"half")
     monkeypatch.undo()
     SplitWriter().write(one_file(tmp_path / "a.hdf5"), tmp_path / "split")
-    assert {path: path.stat().st_mtime_ns for path in there} == before
-    assert len(list((tmp_path / "split").rglob("*.h5"))) == 9
+    assert {path: path.stat().st_mtime_ns for path in there}.items() < before.items()
     assert len(written) == 4
+    assert len(split_files(tmp_path / "split", STANDARD).frames) == 90
+    assert not (tmp_path / "split" / UNFINISHED).exists()
+    assert not list(missing.parent.glob(".*"))
+
+
+def test_other_cells_are_not_written_among_those_that_are_there(tmp_path: Path) -> None:
+    write_one_file(tmp_path / "a.hdf5")
+    SplitWriter().write(one_file(tmp_path / "a.hdf5", classes=["QPSK"]), tmp_path / "split")
+    names = sorted((tmp_path / "split").rglob("*"))
+    with pytest.raises(UserError, match="a file that was not made from this data"):
+        SplitWriter().write(one_file(tmp_path / "a.hdf5", classes=["8PSK"]), tmp_path / "split")
+    assert sorted((tmp_path / "split").rglob("*")) == names  # and the copy stays whole
+    folder = tmp_path / "png" / "QPSK" / "SNR_0"
+    folder.mkdir(parents=True)
+    (folder / "grayscale_QPSK_SNR_0_sample_0.png").touch()
+    with pytest.raises(UserError, match="the folder holds images"):
+        SplitWriter().write(one_file(tmp_path / "a.hdf5"), tmp_path / "png")
 
 
 def test_interrupted_one_file_takes_its_name_only_when_it_is_whole(
@@ -205,6 +230,8 @@ def test_nan_frame_leaves_no_cell_and_no_file(tmp_path: Path) -> None:
             writer.write(data, tmp_path / "to")
     assert not (tmp_path / "to" / "a.hdf5").exists()
     assert not (tmp_path / "to" / cell_file("8PSK", 0)).exists()
+    with pytest.raises(UserError, match="was not finished"):
+        split_files(tmp_path / "to", STANDARD)
 
 
 def test_cells_of_unequal_size_fit_no_single_file(tmp_path: Path) -> None:

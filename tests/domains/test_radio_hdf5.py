@@ -229,9 +229,19 @@ def test_split_file_is_written_and_read(tmp_path: Path) -> None:
     kept = {"split_file": str(tmp_path / "parts.npz")}
     one = one_file(tmp_path / "a.hdf5", **kept)
     one.setup()
-    other = one_file(tmp_path / "a.hdf5", split_seed=5, **kept)
-    other.setup()
-    assert torch.equal(one.splits["val"].ids, other.splits["val"].ids)
+    chosen = one_file(tmp_path / "a.hdf5", **kept)
+    chosen.setup()
+    assert torch.equal(one.splits["val"].ids, chosen.splits["val"].ids)
+    with pytest.raises(UserError, match=r"the split was made with split_seed=42, not split_seed=5 .*parts\.npz"):
+        one_file(tmp_path / "a.hdf5", split_seed=5, **kept).setup()
+
+
+def test_whole_numbers_are_frames_too(tmp_path: Path) -> None:
+    whole = (signals(90) * 1000).astype(np.int16)
+    write_one_file(tmp_path / "a.hdf5", X=whole)
+    data = one_file(tmp_path / "a.hdf5")
+    found = data.frames.__getitems__(data.frames.ids.tolist())["x"]
+    np.testing.assert_array_equal(torch.view_as_real(found).numpy(), whole)
 
 
 def test_a_split_cell_may_hold_fewer_frames_and_keeps_its_ids(tmp_path: Path) -> None:
@@ -269,7 +279,7 @@ NAN = np.full((90, N_SAMPLES, 2), np.nan, np.float32)
 MALFORMED: list[tuple[dict[str, Any], str]] = [
     ({"X": None}, "data set X is missing, the file holds Y, Z"),
     ({"X": signals(90)[..., :1]}, "no.* frames with labels|are not frames with labels: X float32"),
-    ({"X": signals(90).astype(int)}, "are not frames with labels: X int64"),
+    ({"X": np.full((90, N_SAMPLES, 2), 128, np.uint8)}, "are not frames with labels: X uint8"),  # 0 may be 127.5
     ({"X": signals(80)}, "are not frames with labels"),
     ({"Y": np.zeros((90, 3), int)}, "row 0 of Y is not one-hot"),
     ({"Y": np.ones((90, 3), int)}, "row 0 of Y is not one-hot"),
@@ -280,7 +290,7 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
     ({"id": np.arange(90) - 1}, "row 0 has a negative id"),
     ({"id": np.arange(90.0)}, "the data set id holds no numbers of the rows"),
     ({"id": np.arange(80)}, "the data set id holds no numbers of the rows"),
-    ({"X": NAN}, r"NaN or infinite samples .*a\.hdf5, row \d"),
+    ({"X": NAN}, r"90 of 90 frames hold NaN or infinite samples .*a\.hdf5, row 0"),
 ]
 
 
@@ -288,23 +298,18 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
 def test_malformed_file_is_named_in_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     write_one_file(tmp_path / "a.hdf5", **change)
 
-    def use() -> None:
-        data = one_file(tmp_path / "a.hdf5")
-        data.setup()
-        next(iter(data.test_dataloader()))
-
     with pytest.raises(UserError, match=message) as caught:
-        use()
+        one_file(tmp_path / "a.hdf5").setup()
     assert "\n" not in str(caught.value)
     assert "a.hdf5" in str(caught.value)
 
 
-def test_one_bad_frame_is_named(tmp_path: Path) -> None:
-    x = signals(90)
-    x[37, 3, 1] = np.inf
-    write_one_file(tmp_path / "a.hdf5", X=x)
+def test_frame_that_turns_bad_during_a_training_is_named(tmp_path: Path) -> None:
+    write_one_file(tmp_path / "a.hdf5")
     data = one_file(tmp_path / "a.hdf5")
     data.setup()
+    with h5py.File(tmp_path / "a.hdf5", "r+") as file:
+        file["X"][37, 3, 1] = np.inf
     with pytest.raises(UserError, match=r"a\.hdf5, row 37\)"):
         by_id(data)
 
@@ -326,8 +331,12 @@ def test_truncated_file_is_named(tmp_path: Path, cut: int) -> None:
         ({"classes": []}, "classes names nothing"),
         ({"classes": ["QPSK", "QPSK"]}, "one thing twice"),
         ({"snr_db": [1]}, r"no SNR of 1 dB in the data \(data\.snr_db\)\. It holds -2, 0, 4"),
-        ({"snr_db": {"min": 5, "max": 9}}, "snr_db names nothing"),
+        ({"snr_db": {"min": 5, "max": 9}}, r"no SNR of 5 to 9 dB in the data \(data\.snr_db\)\. It holds -2, 0, 4"),
         ({"snr_db": {"from": 5}}, "a range of the SNR has min and max"),
+        ({"snr_db": {"min": "a", "max": 5}}, "a range of the SNR has min and max"),
+        ({"classes": "QPSK"}, r"'QPSK' is no list \(data\.classes\)\. Write 'data\.classes=\[QPSK\]'"),
+        ({"snr_db": 4}, r"4 is no list \(data\.snr_db\)\. Write 'data\.snr_db=\[4\]'"),
+        ({"layout": LayoutOptions("QPSK", LAYOUT.snr_db, 10)}, r"'QPSK' is no list \(data\.layout\.classes\)"),
         ({"test_fraction": 0.95}, "do not leave three parts"),
         ({"layout": STANDARD}, r"Y has 3 columns, the layout 24 modulations"),
         ({"layout": LayoutOptions(LAYOUT.classes, LAYOUT.snr_db, 9)}, "the file has 90 rows, .* make 81"),

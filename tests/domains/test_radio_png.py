@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from radio_files import LAYOUT, STANDARD, STORED, one_file, write_one_file
+from radio_files import LAYOUT, STANDARD, STORED, one_file, signals, write_one_file
 from torch import Tensor
 
 from cvkan.domains.radio.hdf5 import RadioML2018
@@ -146,8 +146,28 @@ def test_interrupt_leaves_whole_images_alone(frames: RadioML2018, original: Path
     assert len(names) == 3 * 10
     assert all((original / name).read_bytes() == content for name, content in names.items())
     assert not list(to.rglob("*.tmp"))
+    with pytest.raises(UserError, match=r"was not finished \(.*tree\)\. Run the same cvkan-data convert again"):
+        images(to)
     written(frames, to)
     assert len(list(to.rglob("*.png"))) == LAYOUT.n_rows
+    assert len(images(to).frames) == LAYOUT.n_rows
+
+
+def test_a_frame_that_cannot_be_drawn_leaves_no_whole_tree(tmp_path: Path) -> None:
+    x = signals(LAYOUT.n_rows)
+    x[LAYOUT.first_row("8PSK", 0.0) + 3] = np.nan
+    write_one_file(tmp_path / "a.hdf5", X=x)
+    with pytest.raises(UserError, match="NaN or infinite samples"):
+        written(one_file(tmp_path / "a.hdf5"), tmp_path / "tree")
+    assert list((tmp_path / "tree").rglob("*.png"))
+    with pytest.raises(UserError, match="was not finished"):
+        images(tmp_path / "tree")
+
+
+def test_a_refused_command_leaves_a_whole_tree_whole(frames: RadioML2018, tree: Path) -> None:
+    with pytest.raises(UserError, match="images with another limit"):
+        written(frames, tree, Histogram(SIZE, 2.0, 8))
+    assert len(images(tree).frames) == LAYOUT.n_rows
 
 
 def test_images_of_other_settings_are_not_mixed(frames: RadioML2018, tree: Path, tmp_path: Path) -> None:
@@ -194,6 +214,15 @@ def test_variant_without_a_copy_of_every_test_image_names_the_missing_one(tree: 
         images(tree, variant="bottom1").setup()
 
 
+def test_copies_without_their_images_are_told_from_no_images(tree: Path) -> None:
+    blank(tree, "top5")
+    for path in tree.rglob("*.png"):
+        if not path.name.endswith("_blackout.png"):
+            path.unlink()
+    with pytest.raises(UserError, match=r"pixels blanked out, without .*tree\)\. Copy both into one folder"):
+        images(tree, variant="top5")
+
+
 def test_samples_are_ordered_by_number_and_other_kinds_are_ignored(tree: Path) -> None:
     folder = tree / "QPSK" / "SNR_0"
     shutil.copy(folder / "grayscale_QPSK_SNR_0_sample_0.png", folder / "three_channel_QPSK_SNR_0_sample_77.png")
@@ -233,6 +262,13 @@ def one_of(tree: Path) -> Path:
     return tree / "QPSK" / "SNR_0" / "grayscale_QPSK_SNR_0_sample_3.png"
 
 
+def marks_of(tree: Path) -> Path:
+    return one_of(tree).with_name("frames.npz")
+
+
+SPANS = np.stack([np.arange(10), np.arange(10) + 8], axis=1)
+
+
 def truncate(tree: Path) -> None:
     one_of(tree).write_bytes(one_of(tree).read_bytes()[:-30])
 
@@ -262,6 +298,11 @@ def read_all(tree: Path) -> None:
         (lambda tree: one_of(tree).rename(str(one_of(tree)).replace("_3", "_03")), "is not named .*_03.png"),
         (lambda tree: one_of(tree).rename(str(one_of(tree)).replace("_3", "_10")), "10 frames a cell .*_10.png"),
         (lambda tree: [path.unlink() for path in tree.rglob("*.png")], "the folder holds no grayscale images"),
+        (lambda tree: marks_of(tree).write_bytes(b"PK"), r"the ids of the images cannot be read: .*frames\.npz"),
+        (lambda tree: np.savez(marks_of(tree), id=np.arange(9)), r"id holds no numbers of the 10 images .*frames\.npz"),
+        (lambda tree: np.savez(marks_of(tree), id=np.arange(10) - 1), "id holds no numbers of the 10 images"),
+        (lambda tree: np.savez(marks_of(tree), id=np.zeros(10, int)), r"11 frames have the id 0 \(.*tree\)"),
+        (lambda tree: np.savez(marks_of(tree), span=SPANS), "10 of 90 frames are part of recordings that are cut"),
         (lambda tree: (tree / FACTS).write_text("{"), f"description .* cannot be read: .*{FACTS}"),
         (lambda tree: (tree / FACTS).write_text("[]"), f"description .* is not one of cvkan .*{FACTS}"),
     ],

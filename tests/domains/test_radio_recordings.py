@@ -75,6 +75,16 @@ def test_every_format_reads_the_same_samples(tmp_path: Path, name: str, write: C
     np.testing.assert_array_equal(batch["x"].numpy(), expected)
 
 
+@pytest.mark.parametrize("name", ["a.cs8", "a.cu8"])
+def test_bytes_of_receivers(tmp_path: Path, name: str) -> None:
+    numbers = np.arange(256)
+    signed, unsigned = (numbers - 128) / 128, (numbers - 127.5) / 127.5
+    numbers = numbers - 128 if name == "a.cs8" else numbers
+    numbers.astype(np.uint8).tofile(in_folder(tmp_path, name))
+    x = torch.view_as_real(frames_of(recordings(tmp_path))["x"]).numpy().ravel()
+    np.testing.assert_allclose(x, signed if name == "a.cs8" else unsigned, rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("datatype", "dtype", "scale"),
     [
@@ -127,6 +137,45 @@ def test_without_annotations_no_frame_crosses_a_capture(tmp_path: Path) -> None:
     assert data.frames.store.start.tolist() == [0, 8, 20, 28]
 
 
+def absolute(offset: Any) -> dict[str, Any]:
+    return {"global": {"core:datatype": "cf32_le", "core:offset": offset}}
+
+
+def test_samples_are_counted_from_the_offset_of_the_recording(tmp_path: Path) -> None:
+    x = signal(40)
+    x.tofile(tmp_path / "a.sigmf-data")
+    noted = [annotation(1000, 16, "QPSK", 1), annotation(1017, None, "BPSK", 1)]
+    captures = [{"core:sample_start": 1000}]
+    write_meta(tmp_path / "a.sigmf-meta", annotations=noted, captures=captures, **absolute(1000))
+    found = frames_of(recordings(tmp_path))
+    np.testing.assert_array_equal(found["x"].numpy(), [x[start : start + 8] for start in (0, 8, 17, 25)])
+
+
+def test_captures_are_counted_from_the_offset_too(tmp_path: Path) -> None:
+    signal(40).tofile(in_folder(tmp_path, "a.sigmf-data"))
+    captures = [{"core:sample_start": 1000}, {"core:sample_start": 1020}]
+    write_meta(in_folder(tmp_path, "a.sigmf-meta"), captures=captures, **absolute(1000))
+    assert recordings(tmp_path).frames.store.start.tolist() == [0, 8, 20, 28]
+
+
+def test_without_captures_a_recording_begins_at_its_offset(tmp_path: Path) -> None:
+    signal(16).tofile(in_folder(tmp_path, "a.sigmf-data"))
+    write_meta(in_folder(tmp_path, "a.sigmf-meta"), captures=[], **absolute(1000))
+    assert recordings(tmp_path).frames.store.start.tolist() == [0, 8]
+
+
+def test_annotation_with_the_label_null_is_none(tmp_path: Path) -> None:
+    x = signal(32)
+    x.tofile(in_folder(tmp_path, "a.sigmf-data"))
+    nothing = {**annotation(3, 8, "", 1), "core:label": None}
+    write_meta(in_folder(tmp_path, "a.sigmf-meta"), annotations=[nothing, annotation(8, 8, "BPSK", 2)])
+    data = recordings(tmp_path)
+    assert (data.spec.class_names, data.spec.snr_db) == (("BPSK",), (2.0,))
+    write_meta(in_folder(tmp_path, "a.sigmf-meta"), annotations=[nothing])
+    data = recordings(tmp_path)
+    assert (data.spec.class_names, data.spec.snr_db, len(data.frames)) == (("QPSK",), (10.0,), 4)
+
+
 def test_folders_and_metadata_beside_a_raw_file(tmp_path: Path) -> None:
     (rails(signal(16)) * 2**15).astype(">i2").tofile(in_folder(tmp_path, "a.sc16"))
     write_meta(in_folder(tmp_path, "a.sigmf-meta"), "ci16_be")
@@ -147,6 +196,21 @@ def test_index_table_and_assumed_snr(tmp_path: Path) -> None:
     batch = frames_of(data)
     found = sorted(zip(batch["y"].tolist(), batch["x"][:, 0].tolist(), strict=True), key=lambda pair: pair[0])
     assert found == [([0, 2], x[30]), ([0, 2], x[38]), ([1, 1], x[0]), ([2, 0], x[10]), ([2, 0], x[18])]
+
+
+def test_assumed_snr_hides_no_swapped_folders(tmp_path: Path) -> None:
+    for level in (0, 10):
+        signal(40).tofile(in_folder(tmp_path, "a.cf32", f"SNR_{level}/BPSK"))
+    with pytest.raises(UserError, match="'SNR_0' stands in the place of the modulation"):
+        recordings(tmp_path, assumed_snr_db=3.0)
+
+
+def test_classes_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
+    for name in ("BPSK", "bpsk", "QPSK"):
+        signal(40).tofile(in_folder(tmp_path, "a.cf32", f"{name}/SNR_0"))
+    with pytest.raises(UserError, match=r"the classes BPSK and bpsk differ in their case alone .*Spell them alike"):
+        recordings(tmp_path)
+    assert recordings(tmp_path, classes=["bpsk", "QPSK"]).spec.class_names == ("QPSK", "bpsk")
 
 
 def test_frames_of_a_recording_stay_in_one_part(tmp_path: Path) -> None:
@@ -272,6 +336,10 @@ HARMED: list[tuple[Callable[[Path], Any], str]] = [
     (_empty, r"the recording is empty .*a\.cf32"),
     (_odd, r"68 bytes are no whole number of cf32_le samples of 8 bytes .*a\.cf32"),
     (_nan, r"NaN or infinite samples .*a\.cf32, samples from 16"),
+    (
+        lambda root: signal(16).tofile(in_folder(root, "a.cf32", "SNR_0/BPSK")),
+        r"'SNR_0' stands in the place of the modulation .*a\.cf32\)\. Order folders MOD/SNR_s, such as BPSK/SNR_0",
+    ),
     (lambda root: signal(16).tofile(root / "a.cf32"), r"nothing says the modulation .*a\.cf32"),
     (lambda root: signal(16).tofile(in_folder(root, "a.cf32", "QPSK")), r"nothing says the SNR .*assumed_snr_db"),
     (lambda root: signal(7).tofile(in_folder(root, "a.cf32")), "7 samples from 0 are less than a frame of 8"),
@@ -289,6 +357,17 @@ HARMED: list[tuple[Callable[[Path], Any], str]] = [
     (_meta(**rate(float("nan"))), r"core:sample_rate is nan, no positive number .*a\.sigmf-meta"),
     (_meta(**rate(float("inf"))), r"core:sample_rate is inf, no positive number"),
     (_meta(**rate(0)), r"core:sample_rate is 0, no positive number"),
+    (_meta(annotations=[annotation(0, 8, ["QPSK"], 1)]), r"core:label is \['QPSK'\], no text .*a\.sigmf-meta"),
+    (_meta(annotations=annotation(0, 8, "QPSK", 1)), r"annotations is no list of objects .*a\.sigmf-meta"),
+    (_meta(captures=None), "captures is no list of objects"),
+    (_meta(captures=[3]), "captures is no list of objects"),
+    (
+        _meta(annotations=[annotation(0, 8, "QPSK", 1)], captures=[], **absolute(9)),
+        "is 0 in annotations, before the core",
+    ),
+    (_meta(**absolute(9)), "core:sample_start is 0 in captures, before the core:offset 9"),
+    (_meta(**absolute("x")), "the SigMF metadata lack or mistake core:offset: 'x' is no whole number"),
+    (_meta(**absolute(-1)), "the SigMF metadata lack or mistake core:offset: -1 is negative"),
     (_meta(annotations=TWO), "the segments at samples 0 and 8 overlap"),
     (_meta(**{"global": {"core:datatype": "cf32_le", "core:num_channels": 2}}), "several channels"),
     (_meta(**{"global": {}}), "the SigMF metadata lack or mistake 'core:datatype'"),
@@ -349,7 +428,7 @@ def test_missing_index(tmp_path: Path) -> None:
 def test_wrong_options_of_cutting(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     write_many(tmp_path, n_recordings=1)
     with pytest.raises(UserError, match=message):
-        recordings(tmp_path, **changes)
+        recordings(tmp_path, **changes).setup()
 
 
 def npz(root: Path, **changes: Any) -> IqNpz:

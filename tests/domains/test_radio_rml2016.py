@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,13 +192,16 @@ MALFORMED: list[tuple[Any, str]] = [
     ({}, "no dict of cells"),
     ({"QPSK": np.zeros((1, 2, 4), "f4")}, "the key 'QPSK' is no pair"),
     ({("QPSK", "2"): np.zeros((1, 2, 4), "f4")}, "is no pair of modulation and SNR"),
+    ({("BPSK", float("nan")): np.zeros((1, 2, 4), "f4")}, r"the key \('BPSK', nan\) names no finite SNR"),
+    ({("BPSK", -np.inf): np.zeros((1, 2, 4), "f4")}, r"the key \('BPSK', -inf\) names no finite SNR"),
     ({("QPSK", 2): [1.0]}, "holds list, no floats"),
     ({("QPSK", 2): np.zeros((1, 2, 4), int)}, "holds int64, no floats"),
     ({("QPSK", 2): np.zeros((1, 4, 2), "f4")}, r"has the shape \(1, 4, 2\)"),
     ({("QPSK", 2): np.zeros((0, 2, 4), "f4")}, r"has the shape \(0, 2, 4\)"),
     ({("QPSK", 2): np.zeros((1, 2, 4), "f4"), ("QPSK", 4): np.zeros((1, 2, 5), "f4")}, r"shape \(1, 2, 5\)"),
-    (b"", "the pickle is refused"),
+    (b"", "the pickle is refused: it is cut short"),
     (b"hello", "the pickle is refused"),
+    (b"\x89HDF\r\n\x1a\n", "the pickle is refused: it is no pickle"),
 ]
 
 
@@ -214,10 +218,71 @@ def test_missing_file_names_those_that_are_there(tmp_path: Path) -> None:
         RML2016(root=str(tmp_path), file="b.pkl", **STORED)
 
 
-def test_nan_frame_is_named_when_it_is_read(tmp_path: Path) -> None:
-    content = cells()
-    content["8PSK", 2][3, 1, 5] = np.nan
-    data = source(tmp_path, content)
-    data.setup()
-    with pytest.raises(UserError, match=r"NaN or infinite samples \(frame 13 of a\.pkl\)"):
-        data.frames.__getitems__(range(40))
+def nested(kind: Callable[[list[Any]], Any], depth: int = 45) -> Any:
+    """An object that is twice in another, which is twice in a third: 2**depth when it is written out."""
+    value: Any = kind([1, 2])
+    for _ in range(depth):
+        value = kind([value, value])
+    return value
+
+
+def body(value: Any) -> bytes:
+    """A pickle without its first opcode and its last."""
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def array_of(dtype: bytes, shape: bytes, raw: bytes) -> bytes:
+    """Opcodes of an array; ``dtype`` is what numpy.dtype is called with."""
+    made = b"cnumpy\ndtype\n" + dtype + b"\x85R(K\x03X\x01\x00\x00\x00|tb"
+    return b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + shape + made + b"\x89" + raw + b"tb"
+
+
+HUGE = b"J\xff\xff\xff\x7f"  # 2147483647
+MANY = b"".join(array_of(body("u1"), HUGE[:1] + b"\x40\x42\x0f\x00\x85", b"h\xff") for _ in range(2000))
+TEXT = b"X\x40\x42\x0f\x00" + b"x" * 1_000_000 + b"q\xff"
+BOMBS = {
+    "lists in lists": (b"\x80\x02" + body(nested(list)) + b".", "holds a list, no dict"),
+    "lists in a cell": (pickle.dumps({("QPSK", 2): nested(list)}, 2), "holds list, no floats"),
+    "tuples as a key": (b"\x80\x02}" + body(nested(tuple)) + b"K\x01s.", "a key of tuples within a tuple"),
+    "tuples as one of the keys": (b"\x80\x02}(" + body(nested(tuple)) + b"K\x01u.", "a key of tuples"),
+    "tuples as a key of old": (b"(" + body(nested(tuple)) + b"K\x01d.", "a key of tuples"),
+    "tuples in a set": (b"\x80\x04\x8f(" + body(nested(tuple)) + b"\x90.", "more than plain containers"),
+    "tuples in a frozen set": (b"\x80\x04(" + body(nested(tuple)) + b"\x91.", "more than plain containers"),
+    "room for a memo": (b"\x80\x02Nr\xff\xff\xff\x7f.", "holds a NoneType, no dict"),
+    "lists as a type": (b"\x80\x02" + array_of(body(nested(list)), b")", b"C\x00") + b".", "of no known type"),
+    "a list as a shape": (
+        b"\x80\x02" + array_of(body("f4"), HUGE + b"]K\x00a\x86", b"C\x00") + b".",
+        "no possible shape",
+    ),
+    "a number as bytes": (b"\x80\x02" + array_of(body("f4"), b")", HUGE) + b".", "too many or too few bytes"),
+    "many arrays of one text": (b"\x80\x02](" + TEXT + MANY + b"e.", "its arrays are larger than the file"),
+    "bytes of one text": (
+        b"\x80\x02](" + TEXT + (b"c_codecs\nencode\nh\xff" + body("latin1") + b"\x86R") * 2000 + b"e.",
+        "its arrays are larger than the file",
+    ),
+    "a number of many digits": (pickle.dumps({("QPSK", 1 << 50_000, 3): 1}), "a number of 50001 bits"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_small_pickle_costs_little(tmp_path: Path, name: str) -> None:
+    content, message = BOMBS[name]
+    start = time.process_time()
+    with pytest.raises(UserError, match=message) as caught:
+        source(tmp_path, content)
+    assert time.process_time() - start < 2
+    assert len(str(caught.value)) < 400
+
+
+def test_what_holds_itself_is_refused(tmp_path: Path) -> None:
+    ring: list[Any] = [1]
+    ring.append({"again": (ring,)})
+    with pytest.raises(UserError, match="it holds a list that holds itself"):
+        source(tmp_path, ring)
+
+
+def test_array_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    array = np.ones((50, 2, 8), np.float32)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([array, {"again": array}]))
+    one, other = load_arrays(tmp_path / "a.pkl")
+    assert one is other["again"]

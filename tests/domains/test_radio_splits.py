@@ -87,18 +87,27 @@ def test_frames_of_one_realisation_stay_together() -> None:
     assert not owners[0] & owners[1] | owners[0] & owners[2] | owners[1] & owners[2]
 
 
+def frames_at(starts: Tensor, n_samples: int) -> Tensor:
+    """(n, 2)"""
+    return torch.stack([starts, starts + n_samples], dim=1)
+
+
 def test_time_split_takes_beginning_middle_and_end_of_each_recording() -> None:
     recording = torch.tensor([5] * 10 + [2] * 20)
-    parts = time_split(recording, 0, SHARES)
+    spans = frames_at(torch.cat([torch.arange(10), torch.arange(20)]) * 4, 4)
+    parts = time_split(recording, spans, SHARES)
     assert parts["train"].tolist() == [*range(8), *range(10, 26)]
     assert parts["val"].tolist() == [8, 26, 27]
     assert parts["test"].tolist() == [9, 28, 29]
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    for name, rows in time_split(recording[order], spans[order], SHARES).items():
+        assert order[rows].sort().values.tolist() == parts[name].tolist()
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(3, 200), st.integers(1, 64), st.integers(1, 64))
 def test_time_split_shares_no_sample_between_parts(n: int, n_samples: int, hop: int) -> None:
-    parts = time_split(torch.zeros(n, dtype=torch.long), -(-n_samples // hop) - 1, SHARES)
+    parts = time_split(torch.zeros(n, dtype=torch.long), frames_at(torch.arange(n) * hop, n_samples), SHARES)
     used = [{k for row in rows.tolist() for k in range(row * hop, row * hop + n_samples)} for rows in parts.values()]
     assert not used[0] & used[1] | used[0] & used[2] | used[1] & used[2]
     assert len(parts["train"]) == pytest.approx(0.8 * n, abs=2)
@@ -110,16 +119,40 @@ def test_shares_that_leave_no_three_parts_are_refused(shares: tuple[float, float
         split_fractions(*shares)
 
 
-def test_stored_split_is_taken_whatever_the_seed_and_the_order(tmp_path: Path) -> None:
+def test_stored_split_is_taken_whatever_the_order(tmp_path: Path) -> None:
     cell, ids = torch.arange(60) // 20, torch.arange(60) + 100
     path = tmp_path / "sub" / "split.npz"
     made = stored_split(path, cell, ids, ids, SHARES, 42)
     with np.load(path) as file:
         assert sorted(file["test"].tolist()) == sorted(ids[made["test"]].tolist())
     shuffled = torch.randperm(60, generator=torch.Generator().manual_seed(1))
-    read = stored_split(path, cell[shuffled], ids[shuffled], ids[shuffled], SHARES, 7)
+    read = stored_split(path, cell[shuffled], ids[shuffled], ids[shuffled], SHARES, 42)
     for name in SHARES:
         assert torch.equal(ids[made[name]], ids[shuffled][read[name]].sort().values)
+
+
+@pytest.mark.parametrize(
+    ("shares", "seed", "said"),
+    [
+        ((0.1, 0.1), 7, "was made with split_seed=42, not split_seed=7"),
+        ((0.2, 0.1), 42, "was made with val_fraction=0.1, not val_fraction=0.2"),
+        ((0.1, 0.3), 7, "with test_fraction=0.1, split_seed=42, not test_fraction=0.3, split_seed=7"),
+    ],
+)
+def test_stored_split_made_otherwise_is_refused(
+    tmp_path: Path, shares: tuple[float, float], seed: int, said: str
+) -> None:
+    path, ids = tmp_path / "split.npz", torch.arange(60)
+    stored_split(path, ids // 20, ids, ids, SHARES, 42)
+    with pytest.raises(UserError, match=rf"{said} .*split\.npz.*Set what it was made with, or data\.split_file"):
+        stored_split(path, ids // 20, ids, ids, split_fractions(*shares), seed)
+
+
+def test_stored_split_of_others_is_taken_as_it_is(tmp_path: Path) -> None:
+    path, ids = tmp_path / "split.npz", torch.arange(10)
+    np.savez(path, train=np.arange(2, 10), val=np.array([1]), test=np.array([0]))
+    parts = stored_split(path, ids * 0, ids, ids, SHARES, 5)
+    assert [rows.tolist() for rows in parts.values()] == [[*range(2, 10)], [1], [0]]
 
 
 def test_stored_split_of_other_samples_is_refused(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 NumPy's own functions are not called either. The names that a pickle of arrays calls stand for inert classes here, which
 keep what they are given; arrays are made from the bytes afterwards, once type and shape are checked.
+
+Nor can a small pickle cost much time or memory. It may refer to one object many times, and to lists of such lists: each
+object is looked at once, and what is made of all of them is no larger than the file.
 """
 
 from __future__ import annotations
 
 import math
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,8 +23,10 @@ from cvkan.errors import UserError
 # A damaged pickle fails in whatever opcode it has come to; one made to harm may nest or grow without end.
 DAMAGED = (
     *(pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError),
-    *(ArithmeticError, RecursionError, MemoryError),
+    *(ArithmeticError, RecursionError, MemoryError, AssertionError, struct.error),
 )
+REFUSED = b"".join((pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.EXT1, pickle.EXT2, pickle.EXT4))
+N_BITS = 64  # of a number
 FIX = "Only load pickles of plain containers with NumPy arrays of numbers."
 
 
@@ -34,6 +40,8 @@ class _Dtype:
         self.order = state[1]
 
     def checked(self) -> np.dtype[Any]:
+        if not isinstance(self.order, str) or not isinstance(self.code, str):
+            raise pickle.UnpicklingError("an array of no known type")
         if self.order not in ("<", ">", "=", "|") or self.code[:1] not in tuple("biufc") or not self.code[1:].isdigit():
             raise pickle.UnpicklingError(f"an array of type {self.order}{self.code}")
         return np.dtype(self.order + self.code)
@@ -48,10 +56,13 @@ class _Array:
 
     def to_numpy(self) -> np.ndarray:
         dtype = self.dtype.checked()
-        raw = self.raw.encode("latin1") if isinstance(self.raw, str) else bytes(self.raw)
-        if len(raw) != dtype.itemsize * math.prod(self.shape):
-            raise pickle.UnpicklingError(f"{len(raw)} bytes for an array {self.shape} of {dtype}")
-        return np.frombuffer(raw, dtype=dtype).reshape(self.shape, order="F" if self.fortran else "C")
+        if not isinstance(self.shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in self.shape):
+            raise pickle.UnpicklingError("an array of no possible shape")
+        raw = self.raw.text if isinstance(self.raw, _Encoded) else self.raw
+        if not isinstance(raw, (str, bytes, bytearray)) or len(raw) != dtype.itemsize * math.prod(self.shape):
+            raise pickle.UnpicklingError(f"an array {self.shape} of {dtype} with too many or too few bytes")
+        content = raw.encode("latin1") if isinstance(raw, str) else raw
+        return np.frombuffer(content, dtype=dtype).reshape(self.shape, order="F" if self.fortran else "C")
 
 
 class _Sealed:
@@ -67,6 +78,15 @@ class _Scalar(_Sealed):
     def __init__(self, dtype: _Dtype, raw: bytes | str) -> None:
         self.array = _Array()
         self.array.__setstate__((1, (), dtype, False, raw))
+
+
+class _Encoded(_Sealed):
+    """Stands for ``_codecs.encode(text, "latin1")``, by which Python 3 writes bytes in old protocols."""
+
+    def __init__(self, text: str, encoding: str) -> None:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError("bytes in an unknown encoding")
+        self.text = text
 
 
 class _Function(_Sealed):
@@ -89,13 +109,6 @@ def _frombuffer(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> 
     return array
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """Stands for ``_codecs.encode``, by which Python 3 writes bytes in old protocols."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding}")
-    return text.encode("latin1")
-
-
 def _no_bytes() -> bytes:
     """Stands for ``bytes()``, by which Python 3 writes empty ones in old protocols."""
     return b""
@@ -105,7 +118,7 @@ def _no_bytes() -> bytes:
 _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Array,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): _Encoded,
     **{(module, "bytes"): _no_bytes for module in ("builtins", "__builtin__")},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _Scalar for core in ("core", "_core")},
@@ -113,11 +126,86 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+_InPython: Any = pickle._Unpickler  # the one in C lets a few bytes ask for gigabytes of memo, and hashes any key
+
+
+class _Unpickler(_InPython):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return _Function(_STAND_INS[module, name])
+
+    def load_setitem(self) -> None:
+        _check_key(self.stack[-2])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        for key in self.stack[::2]:
+            _check_key(key)
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        for key in self.stack[::2]:
+            _check_key(key)
+        super().load_dict()
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **{code: load for code, load in _InPython.dispatch.items() if code not in REFUSED},
+        **{pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems, pickle.DICT[0]: load_dict},
+    }
+
+
+def _check_key(key: Any) -> None:
+    """Refuse what is slow to hash: a tuple of a tuple twice, that of another twice, and so on."""
+    if isinstance(key, tuple) and any(isinstance(part, tuple) for part in key):
+        raise pickle.UnpicklingError("it holds a key of tuples within a tuple")
+
+
+class _Plain:
+    """Makes plain containers, numbers and arrays of what was unpickled.
+
+    Args:
+        n_bytes: of the file; the arrays cannot hold more.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self.left = n_bytes
+        self.made: dict[int, Any] = {}  # by the id of an object: it may be referred to many times
+        self.begun: set[int] = set()
+
+    def of(self, value: Any) -> Any:
+        if value is None or isinstance(value, (bool, float, complex, str, bytes)):
+            return value
+        if isinstance(value, int):
+            if value.bit_length() > N_BITS:
+                raise pickle.UnpicklingError(f"it holds a number of {value.bit_length()} bits")
+            return value
+        if id(value) not in self.made:
+            if id(value) in self.begun:
+                raise pickle.UnpicklingError(f"it holds a {type(value).__name__} that holds itself")
+            self.begun.add(id(value))
+            self.made[id(value)] = self._make(value)
+        return self.made[id(value)]
+
+    def _make(self, value: Any) -> Any:
+        match value:
+            case _Array():
+                return self._counted(value.to_numpy())
+            case _Scalar():
+                return self._counted(value.array.to_numpy())[()].item()
+            case _Encoded():
+                return self._counted(np.frombuffer(value.text.encode("latin1"), np.uint8)).tobytes()
+            case dict():
+                return {self.of(key): self.of(item) for key, item in value.items()}
+            case list() | tuple():
+                return type(value)(self.of(item) for item in value)
+        raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
+
+    def _counted(self, array: np.ndarray) -> np.ndarray:
+        self.left -= array.nbytes
+        if self.left < 0:
+            raise pickle.UnpicklingError("its arrays are larger than the file")
+        return array
 
 
 def load_arrays(path: Path) -> Any:
@@ -131,21 +219,16 @@ def load_arrays(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            return _to_plain(_Unpickler(file, encoding="latin1").load())
+            content = _Unpickler(file, encoding="latin1").load()
+        return _Plain(path.stat().st_size).of(content)
     except DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"the pickle is refused: {reason:.200}", path, FIX) from error
+        raise UserError(f"the pickle is refused: {_reason(error):.200}", path, FIX) from error
 
 
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, _Array):
-        return value.to_numpy()
-    if isinstance(value, _Scalar):
-        return value.array.to_numpy()[()].item()
-    if isinstance(value, dict):
-        return {_to_plain(key): _to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to_plain(item) for item in value)
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return value
-    raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
+def _reason(error: Exception) -> str:
+    match error:
+        case EOFError() | struct.error():
+            return "it is cut short"
+        case LookupError():
+            return "it is no pickle, a damaged one, or one with more than plain containers"
+    return " ".join(str(error).split()) or type(error).__name__

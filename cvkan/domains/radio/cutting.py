@@ -9,10 +9,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 import numpy as np
-from torch import Tensor
 
-from cvkan.domains.radio.frames import StoredFrames
-from cvkan.domains.radio.splits import time_split
 from cvkan.domains.radio.stored import StoredLoading, StoredRadio
 from cvkan.errors import UserError
 
@@ -37,6 +34,8 @@ class CutLoading(StoredLoading):
 class CutRadio(StoredRadio):
     """Base of the sources that cut signals into frames.
 
+    A subclass puts :meth:`spans` into its index.
+
     Args:
         n_samples, hop, split_by: see :class:`CutLoading`.
         loading: see :class:`~cvkan.domains.radio.stored.StoredLoading`.
@@ -44,6 +43,8 @@ class CutRadio(StoredRadio):
     Raises:
         UserError: an option is out of range.
     """
+
+    fix_of_groups = "Set data.split_by=time, which cuts each recording, or add recordings."
 
     def __init__(self, *, n_samples: int, hop: int | None, split_by: str, **loading: Unpack[StoredLoading]) -> None:
         super().__init__(**loading)
@@ -53,14 +54,10 @@ class CutRadio(StoredRadio):
                 raise UserError(f"{name} must be at least 1, got {value}", f"data.{name}", "Set a positive number.")
         if split_by not in SPLIT_BY:
             raise UserError(f"unknown split_by {split_by!r}", "data.split_by", f"Choose one of: {', '.join(SPLIT_BY)}.")
-        if split_by == "time" and self.split_file is not None:
-            raise UserError("a split by time is kept in no file", "data.split_file", "Set it to null.")
 
-    def cut(self, frames: StoredFrames) -> dict[str, Tensor]:
-        if self.split_by == "recording":
-            return super().cut(frames)
-        # As many earlier frames as reach into a given one.
-        return time_split(frames.groups, -(-self.n_samples // self.hop) - 1, self.fractions)
+    def spans(self, starts: np.ndarray) -> np.ndarray | None:
+        """The samples (n, 2) that frames with these first samples (n,) are; None where signals are not cut by time."""
+        return np.stack([starts, starts + self.n_samples], axis=1) if self.split_by == "time" else None
 
     def starts(self, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Where frames begin in signals of these lengths.

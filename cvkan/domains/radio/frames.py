@@ -13,8 +13,16 @@ import torch
 from torch import Tensor
 
 from cvkan.domains.radio.base import RadioSplit
+from cvkan.domains.radio.marks import GROUPS, IDS, SPANS
 from cvkan.errors import UserError
 from cvkan.spec import Batch
+
+NOT_FINITE_FIX = "Replace the data, or leave it out with data.classes or data.snr_db."
+
+
+def are_finite(x: np.ndarray) -> np.ndarray:
+    """Which frames (B,) of ``x`` (B, ...) hold finite samples alone."""
+    return np.isfinite(x).reshape(len(x), -1).all(axis=1)  # (B,)
 
 
 class FrameStore(Protocol):
@@ -36,15 +44,34 @@ class StoredFrames(RadioSplit):
         labels: (n, 2) int64, indices of modulation and SNR.
         ids: (n,) int64, unique and lasting ids.
         groups: (n,) int64, the realisation of each frame; frames of one belong into one part.
+        spans: (n, 2) int64, the samples [begin, end) of its realisation that each frame is, where realisations are cut
+            by time; None where they stay whole.
     """
 
-    def __init__(self, store: FrameStore, rows: Tensor, labels: Tensor, ids: Tensor, groups: Tensor) -> None:
-        self.store, self.rows, self.labels, self.ids, self.groups = store, rows, labels, ids, groups
+    def __init__(
+        self, store: FrameStore, rows: Tensor, labels: Tensor, ids: Tensor, groups: Tensor, spans: Tensor | None
+    ) -> None:
+        self.store, self.rows, self.labels, self.ids, self.groups, self.spans = store, rows, labels, ids, groups, spans
 
     def subset(self, positions: Tensor) -> StoredFrames:
         """The frames at these positions, in their order."""
-        tensors = (tensor[positions] for tensor in (self.rows, self.labels, self.ids, self.groups))
-        return StoredFrames(self.store, *tensors)
+        rows, labels, ids, groups = (tensor[positions] for tensor in (self.rows, self.labels, self.ids, self.groups))
+        spans = None if self.spans is None else self.spans[positions]
+        return StoredFrames(self.store, rows, labels, ids, groups, spans)
+
+    def in_store(self, store: FrameStore) -> StoredFrames:
+        """The same frames, read from another store under the same numbers."""
+        return StoredFrames(store, self.rows, self.labels, self.ids, self.groups, self.spans)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether some frames are of one realisation."""
+        return not torch.equal(self.ids, self.groups)
+
+    def marks(self) -> dict[str, Tensor]:
+        """What a copy of the frames keeps of them, see :mod:`~cvkan.domains.radio.marks`."""
+        held = {IDS: self.ids, GROUPS: self.groups if self.grouped else None, SPANS: self.spans}
+        return {name: numbers for name, numbers in held.items() if numbers is not None}
 
     def __getitem__(self, index: int) -> Batch:
         return {name: tensor[0] for name, tensor in self.__getitems__([index]).items()}
@@ -58,11 +85,10 @@ class StoredFrames(RadioSplit):
         positions = torch.as_tensor(indices)
         rows = self.rows[positions].numpy()
         x = self.store.read(rows)
-        if not np.isfinite(x).all():
-            row = int(rows[~np.isfinite(x).all(axis=1)][0])
-            raise UserError(
-                "a frame holds NaN or infinite samples", self.store.describe(row), "Replace the data, or leave it out."
-            )
+        good = are_finite(x)
+        if not good.all():
+            row = int(rows[~good][0])
+            raise UserError("a frame holds NaN or infinite samples", self.store.describe(row), NOT_FINITE_FIX)
         return {"x": torch.from_numpy(x), "y": self.labels[positions], "id": self.ids[positions]}
 
 

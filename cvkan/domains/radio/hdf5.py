@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 
 from cvkan.domains.cache import cached_arrays
+from cvkan.domains.radio.choosing import listed
 from cvkan.domains.radio.hdf5_store import (
-    ID_FIX,
     Hdf5Store,
     opened,
     read_all_labels,
@@ -25,7 +25,9 @@ from cvkan.domains.radio.hdf5_store import (
     sampled_content,
 )
 from cvkan.domains.radio.layout import LAYOUT_FIX, CellLayout, LayoutOptions, cell_file, cell_folders
-from cvkan.domains.radio.stored import FrameIndex, StoredLoading, StoredRadio, listed
+from cvkan.domains.radio.marks import completed
+from cvkan.domains.radio.scanning import state_of_files
+from cvkan.domains.radio.stored import FrameIndex, StoredLoading, StoredRadio
 from cvkan.errors import DataUnavailableError, UserError
 
 SAMPLED_ROWS = 64  # frames of a file that identify its signals
@@ -84,8 +86,11 @@ class RadioML2018(StoredRadio):
                 LAYOUT_FIX,
             )
         rows = np.arange(self._layout.n_rows)
-        ids, store = _ids(labels, rows, self.path), Hdf5Store([self.path], [len(rows)])
-        return FrameIndex(store, rows, modulation, self._layout.classes, snr_db, ids, _groups(labels, ids))
+        store, marks = Hdf5Store([self.path], [len(rows)]), completed(labels, rows, self.path)
+        return FrameIndex(store, rows, modulation, self._layout.classes, snr_db, *marks)
+
+    def origin(self) -> str:
+        return state_of_files([self.path])
 
     def content_digest(self) -> str:
         """SHA-256 of the size of the file, of some of its frames and of all its labels."""
@@ -134,7 +139,7 @@ class RadioMLSplit(StoredRadio):
         return self._layout
 
     def index(self) -> FrameIndex:
-        chosen = [cell for cell in self.paths if cell[0] in self.spec.class_names and cell[1] in self.spec.snr_db]
+        chosen = self._chosen_cells()
         sizes = [self._checked_size(*cell) for cell in chosen]
         first = [self._layout.first_row(*cell) for cell in chosen]
         names, levels = zip(*chosen, strict=True)
@@ -151,8 +156,11 @@ class RadioMLSplit(StoredRadio):
                 f"a row is labelled {found}, by its folder it is {expected}", store.describe(row), LAYOUT_FIX
             )
         places = np.concatenate([start + np.arange(size) for start, size in zip(first, sizes, strict=True)])
-        ids = _ids(labels, places, self.root)
-        return FrameIndex(store, rows, modulation, self._layout.classes, snr_db, ids, _groups(labels, ids))
+        marks = completed(labels, places, self.root)
+        return FrameIndex(store, rows, modulation, self._layout.classes, snr_db, *marks)
+
+    def origin(self) -> str:
+        return state_of_files(self.paths[cell] for cell in self._chosen_cells())
 
     def content_digest(self) -> str:
         """SHA-256 of the names and sizes of the files and of some frames of each; :meth:`index` checks the labels."""
@@ -160,6 +168,9 @@ class RadioMLSplit(StoredRadio):
         for path in sorted(self.paths.values()):
             digest.update(path.name.encode() + sampled_content(path, SAMPLED_ROWS_OF_CELL))
         return digest.hexdigest()
+
+    def _chosen_cells(self) -> list[tuple[str, float]]:
+        return [cell for cell in self.paths if cell[0] in self.spec.class_names and cell[1] in self.spec.snr_db]
 
     def _checked_size(self, name: str, level: float) -> int:
         """Rows of a cell whose frames have the length of the others and whose SNR means the same."""
@@ -189,29 +200,8 @@ class RadioMLSplit(StoredRadio):
 
 def _labels(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """All labels of some files; another file, size or time of change means another entry of the cache."""
-    stats = [(path.resolve(), path.stat()) for path in paths]
-    names = "\n".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
-    return cached_arrays(
-        f"radio_labels_{hashlib.sha256(names.encode()).hexdigest()[:32]}", lambda: read_all_labels(paths)
-    )
-
-
-def _ids(labels: dict[str, np.ndarray], places: np.ndarray, where: Path) -> np.ndarray:
-    """The ids (N,) that the files hold, or ``places`` (N,) where they hold none."""
-    if "id" not in labels:
-        return places
-    ids = np.where(labels["id"] < 0, places, labels["id"])
-    found, counts = np.unique(ids, return_counts=True)
-    if counts.max() > 1:
-        raise UserError(f"{counts.max()} frames have the id {found[counts.argmax()]}", where, ID_FIX)
-    return ids
-
-
-def _groups(labels: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
-    """The groups (N,) that the files hold; a frame without one is its own, apart from all those that are numbered."""
-    if "group" not in labels:
-        return ids
-    return np.where(labels["group"] < 0, labels["group"].max() + 1 + ids, labels["group"])
+    state = hashlib.sha256(state_of_files(paths).encode()).hexdigest()[:32]
+    return cached_arrays(f"radio_labels_{state}", lambda: read_all_labels(paths))
 
 
 def _check_columns(handle: h5py.File, layout: CellLayout) -> None:

@@ -1,7 +1,7 @@
 """Frames in HDF5 files: ``X`` (N, T, 2) float32, ``Y`` (N, K) one-hot, ``Z`` (N, 1) dB; rows are read when asked for.
 
-Files that cvkan wrote may also hold ``id`` (N,), the ids of the frames in the data they come from, and the attribute
-``snr_definition``.
+Files that cvkan wrote may also hold :mod:`~cvkan.domains.radio.marks` of their frames, such as ``id`` (N,), and the
+attribute ``snr_definition``.
 
 Legend: N rows of a file, T samples of a frame, K modulations, B frames of a batch.
 """
@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cvkan.domains.radio.marks import MARK_FIX, MARKS, are_marks, no_marks
 from cvkan.errors import UserError
 from cvkan.radio.generator import SNR_DEFINITIONS
 
@@ -25,10 +26,7 @@ MAX_OPEN = 128  # files; the split layout has 624 and some systems open no more 
 MAX_GAP = 4  # rows: reading so many in vain costs less than another request
 BLOCK = 65536  # rows of Y read at a time: the whole of it is 490 MB
 DATA_SETS = ("X", "Y", "Z")
-IDS = "id"  # the data set of ids
-GROUPS = "group"  # that of the recordings that frames were cut from
 SNR_DEFINITION = "snr_definition"  # the attribute that says what Z means
-ID_FIX = "Write one whole number from 0 up for each row, or delete that data set."
 
 
 class Hdf5Store:
@@ -119,49 +117,49 @@ def opened(path: Path) -> Iterator[h5py.File]:
             )
         x, y, z = (file[name] for name in DATA_SETS)
         n = len(x) if x.ndim else 0
-        right = x.ndim == 3 and x.shape[2] == 2 and x.shape[1] > 0 and x.dtype.kind == "f"
+        right = x.ndim == 3 and x.shape[2] == 2 and x.shape[1] > 0 and x.dtype.kind in "fi"
         right = right and y.ndim == 2 and y.dtype.kind in "iufb" and len(y) == n
         right = right and z.shape in ((n, 1), (n,)) and z.dtype.kind in "iuf"
         if not right or not n:
             found = ", ".join(f"{name} {file[name].dtype} {file[name].shape}" for name in DATA_SETS)
             raise UserError(f"the data sets are not frames with labels: {found}", path, LAYOUT_FIX)
-        for name in (IDS, GROUPS):
+        for name in MARKS:
             marks = file.get(name)
-            right = isinstance(marks, h5py.Dataset) and marks.shape == (n,) and marks.dtype.kind in "iu"
+            right = isinstance(marks, h5py.Dataset) and are_marks(name, marks.shape, marks.dtype, n)
             if marks is not None and not right:
-                raise UserError(f"the data set {name} holds no numbers of the rows", path, ID_FIX)
+                raise UserError(f"the data set {name} holds no numbers of the rows", path, MARK_FIX)
         yield file
 
 
-LAYOUT_FIX = "Save X float32 (N, T, 2), Y one-hot (N, K) and Z dB (N, 1)."
+LAYOUT_FIX = "Save X float32 or signed integers (N, T, 2), Y one-hot (N, K) and Z dB (N, 1)."
 
 
 def read_labels(file: h5py.File, rows: slice) -> dict[str, np.ndarray]:
     """Labels of some rows of an opened file.
 
     Returns:
-        ``column`` (n,) uint8, the column of ``Y`` that is 1; ``snr_db`` (n,) float32; ``id`` and ``group`` (n,)
-        int64, -1 where the file holds none.
+        ``column`` (n,) uint8, the column of ``Y`` that is 1; ``snr_db`` (n,) float32; the marks int64, -1
+        where the file holds none.
 
     Raises:
-        UserError: a row of ``Y`` is not one-hot, or an id is negative.
+        UserError: a row of ``Y`` is not one-hot, or a mark is negative.
     """
     path = Path(file.filename)
     with explained(path):
         y, z = file["Y"][rows], file["Z"][rows]
-        marks = {name: file[name][rows].astype(np.int64) for name in (IDS, GROUPS) if name in file}
+        marks = {name: file[name][rows].astype(np.int64) for name in MARKS if name in file}
     one_hot = (y == 1).sum(axis=1) + (y == 0).sum(axis=1) == y.shape[1]
     one_hot &= (y == 1).sum(axis=1) == 1
     if not one_hot.all():
         raise UserError(f"row {rows.start + int(np.argmin(one_hot))} of Y is not one-hot", path, LAYOUT_FIX)
     for name, values in marks.items():
         if values.min() < 0:
-            raise UserError(f"row {rows.start + int(np.argmin(values))} has a negative {name}", path, ID_FIX)
-    none = np.full(len(y), -1)
+            row = rows.start + int(np.argmin(values.reshape(len(y), -1).min(axis=1)))
+            raise UserError(f"row {row} has a negative {name}", path, MARK_FIX)
     return {
         "column": y.argmax(axis=1).astype(np.uint8),
         "snr_db": z.reshape(-1).astype(np.float32),
-        **{name: marks.get(name, none) for name in (IDS, GROUPS)},
+        **{name: marks.get(name, no_marks(name, len(y))) for name in MARKS},
     }
 
 
@@ -172,8 +170,8 @@ def read_all_labels(paths: Sequence[Path]) -> dict[str, np.ndarray]:
         with opened(path) as file:
             blocks += [read_labels(file, slice(low, low + BLOCK)) for low in range(0, len(file["X"]), BLOCK)]
     labels = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    # Published files hold neither ids nor groups: not worth keeping.
-    return {name: values for name, values in labels.items() if name not in (IDS, GROUPS) or (values >= 0).any()}
+    # Published files hold no marks: not worth keeping.
+    return {name: values for name, values in labels.items() if name not in MARKS or (values >= 0).any()}
 
 
 def read_snr_definition(file: h5py.File) -> str | None:

@@ -61,6 +61,7 @@ class IqNpz(CutRadio):
             snr_db=self.snr_db[row],
             ids=ids,
             groups=row,
+            spans=self.spans(start),
         )
 
     def content_digest(self) -> str:

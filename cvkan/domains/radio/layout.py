@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cvkan.domains.radio.choosing import refuse_bare
+from cvkan.domains.radio.target import refuse_unfinished
 from cvkan.errors import UserError
 from cvkan.radio.constellations import CLASSES
 from cvkan.spec import Spec
@@ -103,6 +105,8 @@ class LayoutOptions:
         Raises:
             UserError: it names nothing, or one thing twice, or the attributes are of another kind.
         """
+        for name, value in {"classes": self.classes, "snr_db": self.snr_db}.items():
+            refuse_bare(value, f"data.layout.{name}")
         written = RADIOML_2018.attributes() | dict(attributes)
         try:
             classes = written["classes"] if self.classes is None else self.classes
@@ -160,8 +164,10 @@ def cell_folders(root: Path) -> Iterator[tuple[Path, str, float]]:
     """The folders ``MOD/SNR_s`` below ``root``, with modulation and SNR in dB; hidden ones are left out.
 
     Raises:
-        UserError: a folder within a modulation is not named ``SNR_`` and a number.
+        UserError: a conversion has not written all of them, or a folder within a modulation is not named ``SNR_`` and a
+            number.
     """
+    refuse_unfinished(root)
     for modulation in _folders(root):
         for folder in _folders(modulation):
             snr_db = parse_snr_folder(folder.name)

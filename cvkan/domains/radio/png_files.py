@@ -19,11 +19,15 @@ from typing import Any
 import numpy as np
 
 from cvkan.domains.radio.layout import LAYOUT_FIX, CellLayout, cell_folders
+from cvkan.domains.radio.marks import MARKS, are_marks, no_marks
+from cvkan.domains.radio.splits import UNREADABLE
 from cvkan.errors import UserError
 
 CHANNELS = {"grayscale": 1, "three_channel": 3}
+MARKS_FILE = "frames.npz"  # in the folder of a cell that cvkan wrote: the marks of its frames, by the images' numbers
 MODES = {1: "L", 3: "RGB"}
 FACTS = "constellations.json"  # in the root of a tree that cvkan wrote: what its images are
+MARKS_FILE_FIX = "Delete it and run the same cvkan-data convert again."
 CLEAN = ""  # name of the variant without blanked pixels
 VARIANT = re.compile(r"(top|bottom|random)[1-9]\d*")
 REST_OF_NAME = re.compile(rf"(0|[1-9]\d*)(?:_({VARIANT.pattern})_blackout)?\.png")
@@ -84,6 +88,28 @@ def list_cells(root: Path, kind: str, layout: CellLayout) -> dict[tuple[str, flo
                 raise UserError(what, cell.path(last, CLEAN), LAYOUT_FIX)
             cells[modulation, snr_db] = cell
     return cells
+
+
+def read_marks(cell: ImageCell) -> dict[str, np.ndarray]:
+    """The marks of the clean images of a cell, see :mod:`~cvkan.domains.radio.marks`; -1 where nothing says them.
+
+    Raises:
+        UserError: the file that says them is damaged.
+    """
+    path, samples = cell.folder / MARKS_FILE, cell.samples[CLEAN]
+    held: dict[str, np.ndarray] = {}
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                held = {name: archive[name] for name in MARKS if name in archive}
+        except UNREADABLE as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"the ids of the images cannot be read: {reason}", path, MARKS_FILE_FIX) from error
+    for name, numbers in held.items():
+        n = len(numbers) if numbers.ndim else 0
+        if not are_marks(name, numbers.shape, numbers.dtype, n) or n <= samples[-1] or numbers.min() < 0:
+            raise UserError(f"{name} holds no numbers of the {samples[-1] + 1} images", path, MARKS_FILE_FIX)
+    return {name: held[name][samples] if name in held else no_marks(name, len(samples)) for name in MARKS}
 
 
 class PngStore:

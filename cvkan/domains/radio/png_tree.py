@@ -8,14 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, NoReturn, Unpack
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from cvkan.domains.radio.frames import StoredFrames
 from cvkan.domains.radio.layout import CellLayout, LayoutOptions
-from cvkan.domains.radio.png_files import CHANNELS, CLEAN, VARIANT, PngStore, image_prefix, list_cells, read_facts
+from cvkan.domains.radio.marks import MARKS, completed
+from cvkan.domains.radio.png_files import (
+    CHANNELS,
+    CLEAN,
+    VARIANT,
+    PngStore,
+    image_prefix,
+    list_cells,
+    read_facts,
+    read_marks,
+)
 from cvkan.domains.radio.stored import FrameIndex, StoredLoading, StoredRadio
 from cvkan.errors import UserError
 from cvkan.spec import Batch
@@ -27,7 +37,8 @@ NOT_OF_AN_IMAGE = {"kind", "snr_definition", "layout", "source"}
 class ConstellationImages(StoredRadio):
     """Constellation images decoded when a batch asks for them. ``x`` is (B, C, S, S) float32 in 0..1 for the model.
 
-    An image has the id of its frame in :class:`CellLayout`: the same split seed cuts I/Q frames and their images alike.
+    An image has the id and the recording of its frame, as the tree says, else the id that :class:`CellLayout` gives to
+    its number: the same split seed cuts I/Q frames and their images alike.
 
     Args:
         kind: ``grayscale`` or ``three_channel``.
@@ -64,11 +75,21 @@ class ConstellationImages(StoredRadio):
         self._layout = layout.resolve(self.about.get("layout", {}), self.root)
         self.cells = list_cells(self.root, kind, self._layout)
         if not self.cells:
-            name = f"MOD/SNR_s/{image_prefix(kind, 'MOD', 'SNR_s')}0.png"
-            raise UserError(f"the folder holds no {kind} images {name}", self.root, "Check data.root and data.kind.")
+            self._refuse(kind)
         names, levels = (set(values) for values in zip(*self.cells, strict=True))
         shape = (self.n_channels, size, size)
         self.spec = replace(self.chosen_spec(names, levels, 1), input_shape=shape, is_complex=False)
+
+    def _refuse(self, kind: str) -> NoReturn:
+        """Say what a folder without images holds in their place."""
+        if any(self.root.glob("*/SNR_*/*_blackout.png")):
+            raise UserError(
+                "the folder holds copies with pixels blanked out, without the images that they are of",
+                self.root,
+                "Copy both into one folder: data.variant reads the copies beside their images.",
+            )
+        name = f"MOD/SNR_s/{image_prefix(kind, 'MOD', 'SNR_s')}0.png"
+        raise UserError(f"the folder holds no {kind} images {name}", self.root, "Check data.root and data.kind.")
 
     def layout(self) -> CellLayout:
         return self._layout
@@ -80,13 +101,16 @@ class ConstellationImages(StoredRadio):
             if name in self.spec.class_names and level in self.spec.snr_db
         }
         sizes = [len(cell.samples[CLEAN]) for cell in chosen.values()]
+        places = np.concatenate([self._layout.first_row(*key) + cell.samples[CLEAN] for key, cell in chosen.items()])
+        held = [read_marks(cell) for cell in chosen.values()]
+        marks = {name: np.concatenate([of_cell[name] for of_cell in held]) for name in MARKS}
         return FrameIndex(
-            store=PngStore(list(chosen.values()), CLEAN, self.n_channels, self.size, self.threads),
-            rows=np.arange(sum(sizes)),
-            modulation=np.repeat([self._layout.classes.index(name) for name, _ in chosen], sizes),
-            names=self._layout.classes,
-            snr_db=np.repeat(np.array([level for _, level in chosen], dtype=np.float32), sizes),
-            ids=np.concatenate([self._layout.first_row(*key) + cell.samples[CLEAN] for key, cell in chosen.items()]),
+            PngStore(list(chosen.values()), CLEAN, self.n_channels, self.size, self.threads),
+            np.arange(sum(sizes)),
+            np.repeat([self._layout.classes.index(name) for name, _ in chosen], sizes),
+            self._layout.classes,
+            np.repeat(np.array([level for _, level in chosen], dtype=np.float32), sizes),
+            *completed(marks, places, self.root),
         )
 
     def load_splits(self) -> dict[str, Dataset[Batch]]:
@@ -95,7 +119,7 @@ class ConstellationImages(StoredRadio):
         assert isinstance(test, StoredFrames)
         assert isinstance(test.store, PngStore)
         store = test.store.of_variant(self.variant, test.rows.numpy())
-        return {**parts, "test": StoredFrames(store, test.rows, test.labels, test.ids, test.groups)}
+        return {**parts, "test": test.in_store(store)}
 
     def facts(self, drawing: dict[str, Any] | None) -> dict[str, Any]:
         image = {name: value for name, value in self.about.items() if name not in NOT_OF_AN_IMAGE}

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from cvkan.atomic import atomic_file, remove_leftovers, write_text
 from cvkan.domains.datamodule import DataModule
-from cvkan.domains.radio.convert import TARGET_FIX, Source, source_of, tracked
 from cvkan.domains.radio.layout import snr_folder
-from cvkan.domains.radio.png_files import CHANNELS, FACTS, image_prefix, read_facts
+from cvkan.domains.radio.png_files import CHANNELS, FACTS, MARKS_FILE, image_prefix, read_facts
+from cvkan.domains.radio.source import Source, source_of, tracked
+from cvkan.domains.radio.target import TARGET_FIX, unfinished, written_to
 from cvkan.errors import UserError
 from cvkan.radio.images import ConstellationImage
 
@@ -28,7 +29,8 @@ KINDS = {n_channels: kind for kind, n_channels in CHANNELS.items()}
 class PngTreeWriter:
     """Draws every frame of a source into a PNG file. Files that are there are kept: an interrupted writing goes on.
 
-    The frames are normalized as the source says. What the images are is written beside them, ``constellations.json``.
+    The frames are normalized as the source says. What the images are is written beside them, ``constellations.json``,
+    and beside those of a cell the marks of their frames, ``frames.npz``.
 
     Args:
         image: how a frame is drawn.
@@ -47,22 +49,24 @@ class PngTreeWriter:
         """Write all frames of a source below the folder ``to``.
 
         Raises:
-            UserError: they are no I/Q frames, or there are images of other data or settings.
+            UserError: they are no I/Q frames, there are images of other data or settings, or nothing can be written.
         """
         source = source_of(data)
-        _claim(to, self._facts(data, source))
-        with ThreadPoolExecutor(self.threads) as pool:
-            for modulation, snr_db, positions in tracked(source):
-                level = snr_folder(snr_db)
-                folder = to / modulation / level
-                folder.mkdir(parents=True, exist_ok=True)
-                prefix = image_prefix(KINDS[self.image.n_channels], modulation, level)
-                missing = _missing(folder, prefix, len(positions))
-                for start in range(0, len(missing), DRAWN):
-                    numbers = missing[start : start + DRAWN]
-                    drawn = self._draw(data, source, positions[numbers])
-                    paths = [folder / f"{prefix}{number}.png" for number in numbers]
-                    list(pool.map(save_png, paths, drawn))  # a list: the first error is raised here
+        with written_to(to):
+            _claim(to, self._facts(data, source))
+            with unfinished(to), ThreadPoolExecutor(self.threads) as pool:
+                for modulation, snr_db, positions in tracked(source):
+                    level = snr_folder(snr_db)
+                    folder = to / modulation / level
+                    folder.mkdir(parents=True, exist_ok=True)
+                    prefix = image_prefix(KINDS[self.image.n_channels], modulation, level)
+                    missing = _missing(folder, prefix, len(positions))
+                    _save_marks(folder / MARKS_FILE, source.marks_of(positions))
+                    for start in range(0, len(missing), DRAWN):
+                        numbers = missing[start : start + DRAWN]
+                        drawn = self._draw(data, source, positions[numbers])
+                        paths = [folder / f"{prefix}{number}.png" for number in numbers]
+                        list(pool.map(save_png, paths, drawn))  # a list: the first error is raised here
 
     def _draw(self, data: DataModule, source: Source, positions: Tensor) -> np.ndarray:
         """Frames of a source as grey levels (b, S, S) or colours (b, S, S, 3), uint8."""
@@ -102,6 +106,13 @@ def _missing(folder: Path, prefix: str, n: int) -> list[int]:
     remove_leftovers(folder)
     there = {path.name for path in folder.iterdir() if path.stat().st_size}  # a power cut may leave empty files
     return [number for number in range(n) if f"{prefix}{number}.png" not in there]
+
+
+def _save_marks(path: Path, marks: dict[str, np.ndarray]) -> None:
+    """Write the marks (b, ...) of the frames of a cell, unless there are none or they are there."""
+    if marks and not path.exists():
+        with atomic_file(path) as file:
+            np.savez_compressed(file, allow_pickle=False, **marks)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:

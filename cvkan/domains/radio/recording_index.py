@@ -127,6 +127,12 @@ def _open(path: Path) -> tuple[SignalFile, Metadata]:
 
 
 def _segment(name: str, signal: SignalFile, stretch: Stretch, rate_hz: float | None, where: Path | str) -> Segment:
+    if stretch.modulation and parse_snr_folder(stretch.modulation) is not None:
+        raise UserError(
+            f"{stretch.modulation!r} stands in the place of the modulation",
+            where,
+            "Order folders MOD/SNR_s, such as BPSK/SNR_0.",
+        )
     if not stretch.modulation or stretch.snr_db is None or not math.isfinite(stretch.snr_db):
         unknown = "SNR" if stretch.modulation else "modulation"
         raise UserError(f"nothing says the {unknown} of the recording", where, LABEL_FIX)

@@ -15,6 +15,7 @@ import numpy as np
 
 from cvkan.domains.radio.cutting import CutLoading, CutRadio
 from cvkan.domains.radio.recording_index import read_recordings, scan_recordings
+from cvkan.domains.radio.scanning import state_of_files
 from cvkan.domains.radio.signal_files import SignalFile
 from cvkan.domains.radio.stored import FrameIndex, digest_of_files
 from cvkan.errors import UserError
@@ -39,7 +40,16 @@ class SignalStore:
     n_samples: int
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        return np.stack([self.signals[self.signal[row]].read(self.start[row], self.n_samples) for row in rows])
+        """The frames ``rows`` (B,), in that order: (B, T) complex64. Frames that touch or overlap are read at once."""
+        order = np.lexsort((self.start[rows], self.signal[rows]))
+        signal, start = self.signal[rows[order]], self.start[rows[order]]  # (B,)
+        ends = np.flatnonzero((np.diff(signal) != 0) | (np.diff(start) > self.n_samples)) + 1
+        frames = np.empty((len(rows), self.n_samples), dtype=np.complex64)
+        for run in np.split(np.arange(len(rows)), ends):
+            low = start[run[0]]
+            stretch = self.signals[signal[run[0]]].read(low, start[run[-1]] - low + self.n_samples)
+            frames[order[run]] = np.lib.stride_tricks.sliding_window_view(stretch, self.n_samples)[start[run] - low]
+        return frames
 
     def describe(self, row: int) -> str:
         return f"{self.signals[self.signal[row]].path}, samples from {self.start[row]}"
@@ -48,9 +58,10 @@ class SignalStore:
 class Recordings(CutRadio):
     """Recordings of the user, of any length, each with a modulation and an SNR.
 
-    Files: ``.npy``; ``.cf32`` and ``.fc32`` (float32), ``.sc16`` and ``.cs16`` (int16), interleaved, little endian;
-    ``.sigmf-data`` with ``.sigmf-meta``, which may also stand beside the raw ones and then says the type. Labels come
-    from ``index``, else from SigMF annotations (``core:label``, ``capture_details:SNRdB``), else from ``MOD/SNR_s/``.
+    Files: ``.npy``; ``.cf32`` and ``.fc32`` (float32), ``.sc16`` and ``.cs16`` (int16), ``.cs8`` (int8) and ``.cu8``
+    (uint8 about 127.5), interleaved, little endian; ``.sigmf-data`` with ``.sigmf-meta``, which may also stand beside
+    the raw ones and then says the type. Labels come from ``index``, else from SigMF annotations (``core:label``,
+    ``capture_details:SNRdB``), else from ``MOD/SNR_s/``.
 
     Args:
         index: CSV file in ``root`` with columns file,modulation[,snr_db,start,length]; None looks for files.
@@ -111,7 +122,12 @@ class Recordings(CutRadio):
             snr_db=np.array([segment.snr_db for segment in segments], dtype=np.float32)[segment],
             ids=(number << FRAME_BITS) + inside,
             groups=number if self.split_by == "recording" else segment,
+            spans=self.spans(offset),
         )
+
+    def origin(self) -> str:
+        files = state_of_files(sorted({segment.signal.path for segment in self.segments}))
+        return f"{files}\n{self.segments}\n{self.n_samples} samples every {self.hop}"
 
     def content_digest(self) -> str:
         return digest_of_files({segment.signal.path for segment in self.segments})

@@ -7,13 +7,15 @@ Legend: n frames of a cell, T samples of a frame.
 
 from __future__ import annotations
 
+import math
 from typing import Unpack
 
 import numpy as np
 
 from cvkan.domains.radio.array_pickle import load_arrays
+from cvkan.domains.radio.choosing import listed
 from cvkan.domains.radio.frames import ArrayStore
-from cvkan.domains.radio.stored import FrameIndex, StoredLoading, StoredRadio, digest_of_files, listed
+from cvkan.domains.radio.stored import FrameIndex, StoredLoading, StoredRadio, digest_of_files
 from cvkan.errors import DataUnavailableError, UserError
 
 FIX = "It should be a pickled dict {(modulation, snr): floats (n, 2, T)}."
@@ -76,6 +78,8 @@ class RML2016(StoredRadio):
         for key, frames in content.items():
             match key:
                 case (str(name), int() | float() as level):
+                    if not math.isfinite(level):
+                        raise UserError(f"the key {key!r:.80} names no finite SNR", self.path, FIX)
                     cells[name, float(level)] = frames
                 case _:
                     raise UserError(f"the key {key!r:.80} is no pair of modulation and SNR", self.path, FIX)

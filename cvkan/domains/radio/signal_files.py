@@ -13,18 +13,22 @@ import numpy as np
 
 from cvkan.errors import UserError
 
-# What one rail of a sample is stored as, and the value of full scale, by the names of SigMF.
+# What one rail of a sample is stored as, the number that means 0, and what is added to it for 1; by the names of SigMF.
 DATATYPES = {
-    "cf32_le": ("<f4", 1),
-    "cf32_be": (">f4", 1),
-    "cf64_le": ("<f8", 1),
-    "cf64_be": (">f8", 1),
-    "ci16_le": ("<i2", 32768),
-    "ci16_be": (">i2", 32768),
-    "ci8": ("i1", 128),
+    "cf32_le": ("<f4", 0, 1),
+    "cf32_be": (">f4", 0, 1),
+    "cf64_le": ("<f8", 0, 1),
+    "cf64_be": (">f8", 0, 1),
+    "ci16_le": ("<i2", 0, 32768),
+    "ci16_be": (">i2", 0, 32768),
+    "ci8": ("i1", 0, 128),
+    "cu8": ("u1", 127.5, 127.5),
 }
 # What a raw file holds by its name. SigMF's own data files need their metadata.
-SUFFIXES = {".cf32": "cf32_le", ".fc32": "cf32_le", ".sc16": "ci16_le", ".cs16": "ci16_le"}
+SUFFIXES = {
+    **{".cf32": "cf32_le", ".fc32": "cf32_le", ".sc16": "ci16_le", ".cs16": "ci16_le"},
+    **{".cs8": "ci8", ".cu8": "cu8"},
+}
 NPY_FIX = "Save one signal: complex (L,), or real and imaginary parts (L, 2) or (2, L)."
 
 
@@ -51,13 +55,15 @@ class RawSignal:
         path: the file.
         n_samples: its length.
         rail: type of one number.
-        full_scale: the number that means 1.
+        zero: the number that means 0.
+        full_scale: what is added to it for 1.
     """
 
     path: Path
     n_samples: int
     rail: np.dtype
-    full_scale: int
+    zero: float
+    full_scale: float
 
     def read(self, start: int, n: int) -> np.ndarray:
         try:
@@ -66,7 +72,7 @@ class RawSignal:
             raise UserError(f"the recording cannot be read: {error.strerror}", self.path, "Check the file.") from error
         if len(rails) != 2 * n:
             raise UserError(f"the recording ends before sample {start + n}", self.path, "Copy it again.")
-        return (rails.astype(np.float32) / np.float32(self.full_scale)).view(np.complex64)
+        return ((rails.astype(np.float32) - np.float32(self.zero)) / np.float32(self.full_scale)).view(np.complex64)
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def open_raw(path: Path, datatype: str) -> RawSignal:
     """
     if datatype not in DATATYPES:
         raise UserError(f"unknown datatype {datatype!r}", path, f"Known: {', '.join(DATATYPES)}.")
-    name, full_scale = DATATYPES[datatype]
+    name, zero, full_scale = DATATYPES[datatype]
     rail, size = np.dtype(name), path.stat().st_size
     if not size:
         raise UserError("the recording is empty", path, "Replace or delete it.")
@@ -113,7 +119,7 @@ def open_raw(path: Path, datatype: str) -> RawSignal:
             path,
             "The file is cut short, or of another type.",
         )
-    return RawSignal(path, size // (2 * rail.itemsize), rail, full_scale)
+    return RawSignal(path, size // (2 * rail.itemsize), rail, zero, full_scale)
 
 
 def open_npy(path: Path) -> NpySignal:

@@ -68,35 +68,42 @@ def stratified_split(cell: Tensor, ids: Tensor, fractions: Mapping[str, float], 
     return _positions(part[of_sample], fractions)
 
 
-def time_split(recording: Tensor, n_overlap: int, fractions: Mapping[str, float]) -> dict[str, Tensor]:
+def time_split(recording: Tensor, spans: Tensor, fractions: Mapping[str, float]) -> dict[str, Tensor]:
     """Cut every recording into one stretch a part: the first frames train, the last ones test.
 
+    Frames of a later stretch that begin before the one in front of it ends are left out: no sample is in two parts.
+
     Args:
-        recording: (n,) int64, ascending: the recording of each frame, frames in the order of time.
-        n_overlap: frames that share samples with a given earlier one. As many are left out where a stretch begins
-            behind another, so that no sample is in two parts.
+        recording: (n,) int64, the recording of each frame.
+        spans: (n, 2) int64, the samples [begin, end) of its recording that each frame is; all of one length.
         fractions: share of each part, in order of time.
 
     Returns:
         Ascending positions (int64) of each part.
     """
-    counts = recording.unique_consecutive(return_counts=True)[1]
-    part = _deal(counts, fractions)
-    first = counts.cumsum(0) - counts
-    inside = torch.arange(len(part)) - first.repeat_interleave(counts)  # (n,) number of the frame in its recording
+    # Two stable sorts: by time, then by recording.
+    order = spans[:, 0].argsort(stable=True)
+    order = order[recording[order].argsort(stable=True)]
+    begin, end = spans[order].unbind(1)  # (n,)
+    counts = recording[order].unique_consecutive(return_counts=True)[1]
+    dealt = _deal(counts, fractions)
     sizes = _part_sizes(counts, fractions)
-    begins = (sizes.cumsum(1) - sizes).repeat_interleave(counts, dim=0).gather(1, part[:, None])[:, 0]  # (n,)
-    part[(begins > 0) & (inside < begins + n_overlap)] = len(fractions)  # in no part
+    ahead = (sizes.cumsum(1) - sizes).repeat_interleave(counts, dim=0).gather(1, dealt[:, None])[:, 0]  # (n,)
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)  # (n,)
+    last_ahead = (first + ahead - 1).clamp_min(0)  # (n,) the last frame of the stretches in front
+    dealt[(ahead > 0) & (begin < end[last_ahead])] = len(fractions)  # in no part
+    part = torch.empty_like(dealt)
+    part[order] = dealt
     return _positions(part, fractions)
 
 
 def stored_split(
     path: Path, cell: Tensor, ids: Tensor, groups: Tensor, fractions: Mapping[str, float], seed: int
 ) -> dict[str, Tensor]:
-    """:func:`stratified_split` by ``groups``, kept in a file: one array of sample ids a part.
+    """:func:`stratified_split` by ``groups``, kept in a file: the sample ids of each part, and what it was made with.
 
     Args:
-        path: npz file; written where it is not there, else the split that it holds is taken, whatever the seed.
+        path: npz file; written where it is not there, else the split that it holds is taken.
         cell: (n,) int64, modulation * S + SNR.
         ids: (n,) int64, unique ids of the samples.
         groups: (n,) int64, the realisation of each sample.
@@ -104,25 +111,37 @@ def stored_split(
         seed: of the data.
 
     Raises:
-        UserError: the file cannot be read or written, or does not put every sample into one part.
+        UserError: the file cannot be read or written, was made with other fractions or another seed, or does not put
+            every sample into one part.
     """
+    asked = {"val_fraction": fractions["val"], "test_fraction": fractions["test"], "split_seed": seed}
     if not path.exists():
         parts = stratified_split(cell, groups, fractions, seed)
+        arrays = {name: ids[rows].numpy() for name, rows in parts.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as file:
-                np.savez(file, allow_pickle=False, **{name: ids[rows].numpy() for name, rows in parts.items()})
+                np.savez(file, allow_pickle=False, **arrays, **{name: np.array(value) for name, value in asked.items()})
         except OSError as error:
             raise UserError(f"the split cannot be written: {error.strerror}", path, "Set data.split_file.") from error
         return parts
     try:
         with np.load(path, allow_pickle=False) as archive:
+            # A file that somebody else made may say nothing of it.
+            made = {name: archive[name].item() for name in asked if name in archive}
             held = torch.cat([torch.from_numpy(archive[name]) for name in fractions])
             part = torch.cat([torch.full((len(archive[name]),), k) for k, name in enumerate(fractions)])
     except UNREADABLE as error:
         raise UserError(
             f"not a stored split: {' '.join(str(error).split())}", path, "Delete the file, or set data.split_file."
         ) from error
+    if changed := [name for name in made if made[name] != asked[name]]:
+        found, wanted = (", ".join(f"{name}={values[name]}" for name in changed) for values in (made, asked))
+        raise UserError(
+            f"the split was made with {found}, not {wanted}",
+            path,
+            "Set what it was made with, or data.split_file to another file.",
+        )
     order, of_sample = held.argsort(), ids.argsort()
     if not torch.equal(held[order], ids[of_sample]):
         known = int(torch.isin(ids, held).sum())

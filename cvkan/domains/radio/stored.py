@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cvkan.domains.radio.base import RadioData, RadioLoading, radio_spec
+from cvkan.domains.radio.choosing import chosen_classes, chosen_levels
 from cvkan.domains.radio.frames import FrameStore, StoredFrames
 from cvkan.domains.radio.layout import CellLayout, layout_of
-from cvkan.domains.radio.splits import split_fractions, stored_split, stratified_split
+from cvkan.domains.radio.scanning import check_finite
+from cvkan.domains.radio.splits import split_fractions, stored_split, stratified_split, time_split
 from cvkan.errors import DataUnavailableError, UserError
 from cvkan.spec import Batch, Spec
 
@@ -61,6 +63,8 @@ class FrameIndex:
         snr_db: (n,) float, level of each frame.
         ids: (n,) int64, unique and lasting.
         groups: (n,) int64, the realisation of each frame; frames of one stay in one part. None where each is its own.
+        spans: (n, 2) int64, the samples [begin, end) of its realisation that each frame is: realisations are cut by
+            time then. None where they stay whole.
     """
 
     store: FrameStore
@@ -70,6 +74,7 @@ class FrameIndex:
     snr_db: np.ndarray
     ids: np.ndarray
     groups: np.ndarray | None = None
+    spans: np.ndarray | None = None
 
 
 class StoredRadio(RadioData):
@@ -83,6 +88,10 @@ class StoredRadio(RadioData):
         DataUnavailableError: there is no such folder.
         UserError: an option is out of range.
     """
+
+    # What to do where recordings are too few or too short for every part.
+    fix_of_groups = "Add recordings, or convert them with data.split_by=time, which cuts each of them."
+    fix_of_spans = "Raise data.val_fraction and data.test_fraction, or use longer recordings."
 
     def __init__(
         self,
@@ -125,13 +134,8 @@ class StoredRadio(RadioData):
         Raises:
             UserError: something is chosen that is not there, or nothing is left.
         """
-        wanted = self.wanted_classes if self.wanted_classes is not None else sorted(classes)
-        for name in wanted:
-            if name not in classes:
-                raise UserError(
-                    f"no class {name!r} in the data", "data.classes", f"It holds {listed(sorted(classes))}."
-                )
-        return radio_spec(wanted, _chosen_levels(self.wanted_snr_db, snr_db), (n_samples,), is_complex=True)
+        wanted = chosen_classes(self.wanted_classes, classes), chosen_levels(self.wanted_snr_db, snr_db)
+        return radio_spec(*wanted, (n_samples,), is_complex=True)
 
     @cached_property
     def frames(self) -> StoredFrames:
@@ -149,6 +153,7 @@ class StoredRadio(RadioData):
             torch.from_numpy(np.stack([modulation[kept], snr[kept]], axis=1)),
             torch.from_numpy(index.ids[kept]),
             torch.from_numpy(groups[kept]),
+            None if index.spans is None else torch.from_numpy(index.spans[kept]),
         )
 
     def load_splits(self) -> dict[str, Dataset[Batch]]:
@@ -160,11 +165,34 @@ class StoredRadio(RadioData):
         return {name: self.frames.subset(positions) for name, positions in parts.items()}
 
     def cut(self, frames: StoredFrames) -> dict[str, Tensor]:
-        """Positions of each part: stratified by ids, or as ``split_file`` says."""
+        """Positions of each part: by time where frames say theirs, else stratified by ids or as ``split_file`` says."""
+        if frames.spans is not None:
+            if self.split_file is not None:
+                raise UserError("a split by time is kept in no file", "data.split_file", "Set it to null.")
+            return time_split(frames.groups, frames.spans, self.fractions)
         cell = self._cells(frames)
         if self.split_file is None:
             return stratified_split(cell, frames.groups, self.fractions, self.split_seed)
         return stored_split(self.split_file, cell, frames.ids, frames.groups, self.fractions, self.split_seed)
+
+    def check_splits(self) -> None:
+        try:
+            super().check_splits()
+        except UserError as error:
+            if self.frames.spans is not None:
+                why, fix = "recordings are cut by time, without the frames across a cut", self.fix_of_spans
+            elif self.frames.grouped:
+                why, fix = "the frames of a recording stay in one part", self.fix_of_groups
+            else:
+                raise
+            raise UserError(f"{error.what}; {why}", error.where, fix) from error
+        if self.spec.is_complex:  # the values of images are whole numbers
+            check_finite(self.frames, self.origin())
+
+    def origin(self) -> str | None:
+        """What the numbers of the frames in their store stand for, see
+        :func:`~cvkan.domains.radio.scanning.check_finite`; None where the frames are held in memory."""
+        return None
 
     def fingerprint(self) -> str:
         """SHA-256 of :meth:`content_digest` and of the ids in each part."""
@@ -196,25 +224,6 @@ def digest_of_files(paths: Iterable[Path]) -> str:
         except OSError as error:
             raise UserError(f"the file cannot be read: {error.strerror}", path, "Check the file.") from error
     return digest.hexdigest()
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first of some names, for messages."""
-    return ", ".join(names[:24]) + (", ..." if len(names) > 24 else "") or "none"
-
-
-def _chosen_levels(wanted: Sequence[float] | Mapping[str, float] | None, there: Collection[float]) -> Sequence[float]:
-    if wanted is None:
-        return sorted(there)
-    if isinstance(wanted, Mapping):
-        if set(wanted) != {"min", "max"}:
-            raise UserError(f"a range of the SNR has min and max, got {dict(wanted)}", "data.snr_db", "Set both.")
-        wanted = [level for level in sorted(there) if wanted["min"] <= level <= wanted["max"]]
-    for level in wanted:
-        if level not in there:
-            levels = listed([f"{value:g}" for value in sorted(there)])
-            raise UserError(f"no SNR of {level} dB in the data", "data.snr_db", f"It holds {levels}.")
-    return wanted
 
 
 def _level_index(snr_db: np.ndarray, levels: Sequence[float]) -> np.ndarray:

@@ -1,0 +1,60 @@
+"""Places that a conversion cannot write to: one line, and nothing that would be taken for whole."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from radio_files import STANDARD, one_file, split_files, write_one_file
+
+from cvkan.domains.radio.convert import LayoutWriter, OneFileWriter, SplitWriter
+from cvkan.domains.radio.png_writer import PngTreeWriter
+from cvkan.errors import UserError
+from cvkan.radio.images import Histogram
+
+WRITERS = [SplitWriter(), OneFileWriter("b.hdf5"), PngTreeWriter(Histogram(6, 3.0, 8), 2)]
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: type(writer).__name__)
+@pytest.mark.parametrize(
+    ("to", "reason"),
+    [
+        ("file", "File exists"),
+        ("file/x", "Not a directory"),
+        ("/dev/null/x", "Not a directory"),
+        ("/proc/x", "No such"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, writer: LayoutWriter, to: str, reason: str) -> None:
+    write_one_file(tmp_path / "a.hdf5")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=rf"the data cannot be written: {reason}.*\(.*{to}.*\)\. .*to=DIR") as caught:
+        writer.write(one_file(tmp_path / "a.hdf5"), tmp_path / to)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 8 KB, as on a disk that fills up."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("writer", [SplitWriter(), OneFileWriter("b.hdf5")], ids=["split", "one file"])
+def test_a_full_disk_leaves_nothing_that_is_taken_for_whole(
+    tmp_path: Path, writer: LayoutWriter, request: pytest.FixtureRequest
+) -> None:
+    write_one_file(tmp_path / "a.hdf5")
+    data = one_file(tmp_path / "a.hdf5")
+    assert len(data.frames) == 90
+    request.getfixturevalue("small_files")
+    with pytest.raises(UserError, match=r"the data cannot be written: File too large .*Make room"):
+        writer.write(data, tmp_path / "to")
+    assert not list((tmp_path / "to").rglob("*.h*5"))
+    if list((tmp_path / "to").iterdir()):
+        with pytest.raises(UserError, match="was not finished"):
+            split_files(tmp_path / "to", STANDARD)
