@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -124,17 +125,25 @@ def explain(error: Exception, config_name: str, typed: list[str]) -> UserError:
         return UserError(f"{group}={choice} does not exist", group, f"{hint}Choices: {', '.join(options) or 'none'}.")
     if isinstance(error, OverrideParseException) and "=" in error.override:
         key, _, value = error.override.partition("=")
-        return UserError(f"{error.override} cannot be read", "command line", f"Quote the value: '{key}=\"{value}\"'.")
+        quoted = shlex.quote(f'{key}="{value}"')
+        fix = "Lists are written [a, b]." if value.startswith("(") else f"Quote the value: {quoted}."
+        return UserError(f"{error.override} cannot be read", "command line", fix)
     if merged := re.search(r"Error merging override '?([^'=\s]+)=", text):
         key = merged.group(1)
-        return UserError(f"{key} takes no value of this kind", "command line", "See --cfg job for its default.")
+        default = _value(_compose(config_name, _groups(typed)), key)
+        return UserError(f"{key} takes no section with keys", "command line", f"The default is {key}={default}.")
     match = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if match and "Interpolation" not in type(error).__name__:
         key = match.group(1)
-        defaults = _compose(config_name, [line for line in typed if _is_group(line.split("=", 1)[0].lstrip("+~"))])
+        defaults = _compose(config_name, _groups(typed))
         return UserError(f"no such key {key}", "command line", f"Closest known: {_near(key, defaults)}.")
     first = [line.strip() for line in text.splitlines() if line.strip()]
     return UserError("; ".join(first[:2]) or type(error).__name__, "config", "See --help.")
+
+
+def _groups(typed: list[str]) -> list[str]:
+    """The overrides that choose something of a group."""
+    return [line for line in typed if _is_group(line.split("=", 1)[0].lstrip("+~"))]
 
 
 def _near(key: str, defaults: DictConfig) -> str:

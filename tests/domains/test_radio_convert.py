@@ -153,7 +153,7 @@ def test_other_cells_are_not_written_among_those_that_are_there(tmp_path: Path) 
     folder = tmp_path / "png" / "QPSK" / "SNR_0"
     folder.mkdir(parents=True)
     (folder / "grayscale_QPSK_SNR_0_sample_0.png").touch()
-    with pytest.raises(UserError, match="the folder holds images"):
+    with pytest.raises(UserError, match="the folder holds other data"):
         SplitWriter().write(one_file(tmp_path / "a.hdf5"), tmp_path / "png")
 
 
@@ -213,7 +213,7 @@ def test_written_again_changes_nothing_and_other_data_are_not_written_over(tmp_p
         writer.write(data, tmp_path / "to")
         before = (tmp_path / "to" / name).stat().st_mtime_ns
         writer.write(data, tmp_path / "to")
-        with pytest.raises(UserError, match=r"a file that was not made from this data .*Set to=DIR"):
+        with pytest.raises(UserError, match=r"a file that was not made from this data, .*Set to=DIR"):
             writer.write(other, tmp_path / "to")
         assert (tmp_path / "to" / name).stat().st_mtime_ns == before
     with pytest.raises(UserError, match="was not made from this data"):

@@ -144,7 +144,7 @@ def test_one_signal_cut_by_recording_and_by_time_is_other_data(tmp_path: Path) -
     by_time = IqNpz(root=str(tmp_path / "rows"), file="a.npz", n_samples=N, hop=4, split_by="time", **STORED)
     for writer, name in ((SplitWriter(), "split"), (OneFileWriter("a.hdf5"), "one"), (PngTreeWriter(IMAGE, 2), "png")):
         writer.write(by_recording, tmp_path / name)
-        with pytest.raises(UserError, match=r"not made from this data|images with another source"):
+        with pytest.raises(UserError, match=r"not made from this data|images with another marks, source"):
             writer.write(by_time, tmp_path / name)
 
 
@@ -165,5 +165,22 @@ def test_frames_with_and_without_a_time_are_not_cut_together(tmp_path: Path) -> 
     as_split(rows(tmp_path / "rows", "time"), tmp_path / "copy")
     with h5py.File(tmp_path / "copy/QPSK/SNR_5/QPSK_SNR_5.h5", "r+") as file:
         del file["span"]
-    with pytest.raises(UserError, match="72 of 96 frames are part of recordings that are cut by time"):
+    with pytest.raises(UserError, match="72 of 96 frames say their span, the others do not"):
         split_files(tmp_path / "copy", STANDARD).setup()
+
+
+def test_frames_with_and_without_a_recording_are_not_cut_together(tmp_path: Path) -> None:
+    as_split(recordings(tmp_path / "signals", "recording"), tmp_path / "copy")
+    with h5py.File(tmp_path / "copy/QPSK/SNR_10/QPSK_SNR_10.h5", "r+") as file:
+        del file["group"]
+    with pytest.raises(UserError, match="frames say their group, the others do not"):
+        split_files(tmp_path / "copy", STANDARD).setup()
+
+
+def test_images_that_have_lost_their_ids_are_not_cut(tmp_path: Path) -> None:
+    as_images(recordings(tmp_path / "signals", "recording"), tmp_path / "tree").setup()
+    (tmp_path / "tree/QPSK/SNR_10/frames.npz").unlink()
+    with pytest.raises(
+        UserError, match=r"the group of the images is not there \(.*SNR_10/frames.npz\)\. Copy it again"
+    ):
+        images(tmp_path / "tree").setup()

@@ -96,7 +96,7 @@ def test_tree_has_the_names_of_the_layout_and_says_what_it_is(original: Path) ->
     del facts["source"]
     assert facts == {
         **{"kind": "grayscale", "image": "Histogram", "size": SIZE, "limit": 3.0, "reference": 8},
-        **{"normalization": "power", "snr_definition": None},
+        **{"normalization": "power", "snr_definition": None, "marks": ["id"]},
         "layout": {"classes": list(LAYOUT.classes), "snr_db": list(LAYOUT.snr_db), "frames_per_cell": 10},
     }
 
@@ -302,7 +302,7 @@ def read_all(tree: Path) -> None:
         (lambda tree: np.savez(marks_of(tree), id=np.arange(9)), r"id holds no numbers of the 10 images .*frames\.npz"),
         (lambda tree: np.savez(marks_of(tree), id=np.arange(10) - 1), "id holds no numbers of the 10 images"),
         (lambda tree: np.savez(marks_of(tree), id=np.zeros(10, int)), r"11 frames have the id 0 \(.*tree\)"),
-        (lambda tree: np.savez(marks_of(tree), span=SPANS), "10 of 90 frames are part of recordings that are cut"),
+        (lambda tree: np.savez(marks_of(tree), span=SPANS), "the id of the images is not there"),
         (lambda tree: (tree / FACTS).write_text("{"), f"description .* cannot be read: .*{FACTS}"),
         (lambda tree: (tree / FACTS).write_text("[]"), f"description .* is not one of cvkan .*{FACTS}"),
     ],

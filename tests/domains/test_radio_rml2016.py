@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -260,6 +261,7 @@ BOMBS = {
         b"\x80\x02](" + TEXT + (b"c_codecs\nencode\nh\xff" + body("latin1") + b"\x86R") * 2000 + b"e.",
         "its arrays are larger than the file",
     ),
+    "bytes that are not there": (b"\x80\x05\x96" + struct.pack("<Q", 4 << 30) + b".", "cut short"),
     "a number of many digits": (pickle.dumps({("QPSK", 1 << 50_000, 3): 1}), "a number of 50001 bits"),
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from radio_files import STANDARD, one_file, split_files, write_one_file
 
 from cvkan.domains.radio.convert import LayoutWriter, OneFileWriter, SplitWriter
@@ -33,6 +34,30 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, writer: LayoutW
     with pytest.raises(UserError, match=rf"the data cannot be written: {reason}.*\(.*{to}.*\)\. .*to=DIR") as caught:
         writer.write(one_file(tmp_path / "a.hdf5"), tmp_path / to)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("writer", [SplitWriter(), PngTreeWriter(Histogram(6, 3.0, 8), 2)], ids=["split", "images"])
+def test_a_folder_that_another_process_writes_is_left_alone(tmp_path: Path, writer: LayoutWriter) -> None:
+    write_one_file(tmp_path / "a.hdf5")
+    data, to = one_file(tmp_path / "a.hdf5"), tmp_path / "to"
+    to.mkdir()
+    with (
+        FileLock(to / ".writing.lock"),
+        pytest.raises(UserError, match=r"another process is writing this folder \(.*to\)"),
+    ):
+        writer.write(data, to)
+    writer.write(data, to)
+    assert not [path for path in to.iterdir() if path.is_file() and path.name != "constellations.json"]
+
+
+def test_a_split_file_stands_beside_no_recording(tmp_path: Path) -> None:
+    write_one_file(tmp_path / "a.hdf5")
+    signal = tmp_path / "to/QPSK/SNR_10/signal.npy"
+    signal.parent.mkdir(parents=True)
+    signal.touch()
+    with pytest.raises(UserError, match=r"the folder holds other data \(.*signal.npy\)"):
+        SplitWriter().write(one_file(tmp_path / "a.hdf5"), tmp_path / "to")
+    assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == [signal]
 
 
 @pytest.fixture

@@ -135,6 +135,11 @@ class _Unpickler(_InPython):
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return _Function(_STAND_INS[module, name])
 
+    def load_bytearray8(self) -> None:
+        # The inherited one makes room for as many bytes as the pickle says before it looks whether they are there.
+        (n_bytes,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(n_bytes)))
+
     def load_setitem(self) -> None:
         _check_key(self.stack[-2])
         super().load_setitem()
@@ -151,6 +156,7 @@ class _Unpickler(_InPython):
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **{code: load for code, load in _InPython.dispatch.items() if code not in REFUSED},
+        pickle.BYTEARRAY8[0]: load_bytearray8,
         **{pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems, pickle.DICT[0]: load_dict},
     }
 

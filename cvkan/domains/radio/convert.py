@@ -169,8 +169,9 @@ def _check_cells(to: Path, source: Source) -> None:
     """All cells that are there were made from the same data, and nothing else is there."""
     for path in sorted(to.glob("*/SNR_*/*.h5")):
         _check_origin(path, source)
-    if any(to.glob("*/SNR_*/*.png")):
-        raise UserError("the folder holds images", to, TARGET_FIX)
+    for path in to.glob("*/SNR_*/[!.]*"):
+        if path.suffix != ".h5":
+            raise UserError("the folder holds other data", path, TARGET_FIX)
 
 
 def _check_origin(path: Path, source: Source) -> None:
@@ -181,7 +182,7 @@ def _check_origin(path: Path, source: Source) -> None:
     except OSError:
         same = False
     if not same:
-        raise UserError("there is a file that was not made from this data", path, TARGET_FIX)
+        raise UserError("there is a file that was not made from this data, or by an older version", path, TARGET_FIX)
 
 
 def _sync(file: h5py.File) -> None:

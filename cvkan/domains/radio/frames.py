@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from cvkan.domains.radio.base import RadioSplit
+from cvkan.domains.radio.base import RadioSplit, labels_of
 from cvkan.domains.radio.marks import GROUPS, IDS, SPANS
 from cvkan.errors import UserError
 from cvkan.spec import Batch
@@ -95,10 +96,10 @@ class StoredFrames(RadioSplit):
 class JoinedFrames(RadioSplit):
     """Several parts as one, in their order, such as all frames of a generated source."""
 
-    def __init__(self, parts: Sequence[RadioSplit]) -> None:
+    def __init__(self, parts: Sequence[Dataset[Batch]]) -> None:
         self.parts = parts
-        self.labels = torch.cat([part.labels for part in parts])
-        self.first = torch.tensor([0] + [len(part) for part in parts]).cumsum(0)
+        self.labels = torch.cat([labels_of(part) for part in parts])
+        self.first = torch.tensor([0] + [len(labels_of(part)) for part in parts]).cumsum(0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A batch in the order of ``indices``, which must be ascending."""

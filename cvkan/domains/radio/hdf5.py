@@ -25,7 +25,7 @@ from cvkan.domains.radio.hdf5_store import (
     sampled_content,
 )
 from cvkan.domains.radio.layout import LAYOUT_FIX, CellLayout, LayoutOptions, cell_file, cell_folders
-from cvkan.domains.radio.marks import completed
+from cvkan.domains.radio.marks import MARKS, completed
 from cvkan.domains.radio.scanning import state_of_files
 from cvkan.domains.radio.stored import FrameIndex, StoredLoading, StoredRadio
 from cvkan.errors import DataUnavailableError, UserError
@@ -201,7 +201,7 @@ class RadioMLSplit(StoredRadio):
 def _labels(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """All labels of some files; another file, size or time of change means another entry of the cache."""
     state = hashlib.sha256(state_of_files(paths).encode()).hexdigest()[:32]
-    return cached_arrays(f"radio_labels_{state}", lambda: read_all_labels(paths))
+    return cached_arrays(f"radio_labels_{'_'.join(MARKS)}_{state}", lambda: read_all_labels(paths))
 
 
 def _check_columns(handle: h5py.File, layout: CellLayout) -> None:

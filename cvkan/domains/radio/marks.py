@@ -42,24 +42,19 @@ def completed(
         where: the data, for messages.
 
     Returns:
-        Ids (n,) and groups (n,), where a frame without a group is its own, apart from all those that are numbered;
+        Ids (n,) and groups (n,), where without groups each frame is its own;
         spans (n, 2), None where no frame has one.
 
     Raises:
-        UserError: two frames have one id, or some frames have a span and others none.
+        UserError: two frames have one id, or some frames have a group or a span and others none.
     """
+    held = {name: marks[name] for name in (GROUPS, SPANS) if name in marks and (marks[name] >= 0).any()}
+    for name, numbers in held.items():
+        if n_without := int((numbers < 0).reshape(len(places), -1).any(axis=1).sum()):
+            what = f"{len(places) - n_without} of {len(places)} frames say their {name}, the others do not"
+            raise UserError(what, where, "Keep frames of recordings in a folder of their own, or copy them again.")
     ids = np.where(marks[IDS] < 0, places, marks[IDS]) if IDS in marks else places
     found, counts = np.unique(ids, return_counts=True)
     if counts.max() > 1:
         raise UserError(f"{counts.max()} frames have the id {found[counts.argmax()]}", where, MARK_FIX)
-    groups = np.where(marks[GROUPS] < 0, marks[GROUPS].max() + 1 + ids, marks[GROUPS]) if GROUPS in marks else ids
-    spans = marks.get(SPANS)
-    if spans is None or (spans < 0).all():
-        return ids, groups, None
-    if (spans < 0).any():
-        raise UserError(
-            f"{(spans >= 0).all(axis=1).sum()} of {len(ids)} frames are part of recordings that are cut by time",
-            where,
-            "Keep them in a folder of their own.",
-        )
-    return ids, groups, spans
+    return ids, held.get(GROUPS, ids), held.get(SPANS)

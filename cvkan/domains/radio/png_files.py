@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ CHANNELS = {"grayscale": 1, "three_channel": 3}
 MARKS_FILE = "frames.npz"  # in the folder of a cell that cvkan wrote: the marks of its frames, by the images' numbers
 MODES = {1: "L", 3: "RGB"}
 FACTS = "constellations.json"  # in the root of a tree that cvkan wrote: what its images are
-MARKS_FILE_FIX = "Delete it and run the same cvkan-data convert again."
+MARKS_FILE_FIX = "Copy it again, or delete it and run the same cvkan-data convert again."
 CLEAN = ""  # name of the variant without blanked pixels
 VARIANT = re.compile(r"(top|bottom|random)[1-9]\d*")
 REST_OF_NAME = re.compile(rf"(0|[1-9]\d*)(?:_({VARIANT.pattern})_blackout)?\.png")
@@ -90,11 +90,15 @@ def list_cells(root: Path, kind: str, layout: CellLayout) -> dict[tuple[str, flo
     return cells
 
 
-def read_marks(cell: ImageCell) -> dict[str, np.ndarray]:
+def read_marks(cell: ImageCell, expected: Collection[str]) -> dict[str, np.ndarray]:
     """The marks of the clean images of a cell, see :mod:`~cvkan.domains.radio.marks`; -1 where nothing says them.
 
+    Args:
+        cell: of the images.
+        expected: names of marks that the tree says it has.
+
     Raises:
-        UserError: the file that says them is damaged.
+        UserError: the file that says them is damaged, or lacks some that are expected.
     """
     path, samples = cell.folder / MARKS_FILE, cell.samples[CLEAN]
     held: dict[str, np.ndarray] = {}
@@ -105,6 +109,8 @@ def read_marks(cell: ImageCell) -> dict[str, np.ndarray]:
         except UNREADABLE as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"the ids of the images cannot be read: {reason}", path, MARKS_FILE_FIX) from error
+    if missing := sorted(set(expected) - set(held)):
+        raise UserError(f"the {missing[0]} of the images is not there", path, MARKS_FILE_FIX)
     for name, numbers in held.items():
         n = len(numbers) if numbers.ndim else 0
         if not are_marks(name, numbers.shape, numbers.dtype, n) or n <= samples[-1] or numbers.min() < 0:

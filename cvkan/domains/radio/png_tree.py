@@ -31,7 +31,7 @@ from cvkan.errors import UserError
 from cvkan.spec import Batch
 
 # What a tree says of itself that is no setting of an image; the labels are compared on their own.
-NOT_OF_AN_IMAGE = {"kind", "snr_definition", "layout", "source"}
+NOT_OF_AN_IMAGE = {"kind", "snr_definition", "layout", "marks", "source"}
 
 
 class ConstellationImages(StoredRadio):
@@ -102,7 +102,7 @@ class ConstellationImages(StoredRadio):
         }
         sizes = [len(cell.samples[CLEAN]) for cell in chosen.values()]
         places = np.concatenate([self._layout.first_row(*key) + cell.samples[CLEAN] for key, cell in chosen.items()])
-        held = [read_marks(cell) for cell in chosen.values()]
+        held = [read_marks(cell, self.about.get("marks", [])) for cell in chosen.values()]
         marks = {name: np.concatenate([of_cell[name] for of_cell in held]) for name in MARKS}
         return FrameIndex(
             PngStore(list(chosen.values()), CLEAN, self.n_channels, self.size, self.threads),

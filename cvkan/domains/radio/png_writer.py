@@ -83,6 +83,7 @@ class PngTreeWriter:
             "normalization": data.normalization,  # type: ignore[attr-defined]
             "snr_definition": source.snr_definition,
             "layout": {**layout, "snr_db": layout["snr_db"].tolist()},
+            "marks": sorted(source.marks),
             "source": source.digest,
         }
 

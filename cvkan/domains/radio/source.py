@@ -96,7 +96,7 @@ def source_of(data: DataModule) -> Source:
         digest = f"{data.content_digest()}:{held.hexdigest()}:{data.snr_definition}"
         return Source(data.frames, data.spec, data.layout(), digest, data.snr_definition, marks)
     data.setup()
-    frames = JoinedFrames([data.splits[name] for name in data.splits])  # type: ignore[misc]
+    frames = JoinedFrames(list(data.splits.values()))
     layout, digest = layout_of(data.spec, frames.labels), f"{data.fingerprint()}:{data.snr_definition}"
     return Source(frames, data.spec, layout, digest, data.snr_definition, marks={})
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cvkan.atomic import write_text
 from cvkan.errors import UserError, one_line
 
+LOCK = ".writing.lock"  # in the root of a tree while a process writes to it
 UNFINISHED = "UNFINISHED.txt"  # in the root of a tree of which a part is not written yet
 NOTE = "cvkan-data convert has not written all of this folder. Run the same command again to go on.\n"
 TARGET_FIX = "Set to=DIR to another folder, or delete it."
@@ -17,11 +20,23 @@ TARGET_FIX = "Set to=DIR to another folder, or delete it."
 
 @contextmanager
 def unfinished(to: Path) -> Iterator[None]:
-    """Mark a folder until the block is done; where it is cut short, by whatever, the mark stays."""
-    mark = to / UNFINISHED
-    write_text(mark, NOTE)
-    yield
-    mark.unlink()
+    """Mark a folder until the block is done; where it is cut short, by whatever, the mark stays.
+
+    Raises:
+        UserError: another process is at it.
+    """
+    mark, lock = to / UNFINISHED, FileLock(to / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError("another process is writing this folder", to, "Wait for it, or end it.") from error
+    try:
+        write_text(mark, NOTE)
+        yield
+        mark.unlink()
+    finally:
+        (to / LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
 def refuse_unfinished(root: Path) -> None:
