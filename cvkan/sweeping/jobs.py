@@ -18,6 +18,7 @@ from cvkan.sweeping.identity import config_hash
 from cvkan.sweeping.processes import POOL, obeying, process_name
 from cvkan.sweeping.progress import read_progress
 from cvkan.sweeping.records import Record, read_record, stop_file, typed_overrides
+from cvkan.sweeping.sweep import signalled
 
 Outcome = tuple[int, str | None]  # exit code, and what went wrong in one line
 NOT_STARTED = 143
@@ -53,6 +54,8 @@ def run(cfg: DictConfig, attempt: Callable[[DictConfig], Outcome], launcher: int
             outcome = attempt(cfg)
     except KeyboardInterrupt:  # just before or after the attempt, which reports its own
         outcome = 130, "interrupted"
+    if (signum := signalled()) is not None and 0 < outcome[0] < 128:
+        outcome = 128 + signum, "interrupted"  # whatever it was that failed for want of what was interrupted
     record.end(*outcome).write(sweep)
     return outcome
 

@@ -122,6 +122,14 @@ def planned(config: DictConfig) -> list[list[str]]:
     return [typed_overrides(overrides) for overrides in batch]
 
 
+def signalled() -> int | None:
+    """The signal that has ended the sweep of this process.
+
+    A job of this process may not have met with it: what calls into C may lose the ``KeyboardInterrupt`` and go on.
+    """
+    return None if Sweep.current is None else Sweep.current.signum
+
+
 def close(code: int) -> int:
     """End the sweep of this process, if there is one.
 

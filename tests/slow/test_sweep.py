@@ -10,10 +10,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import COMMAND, Result
+
+from cvkan.errors import UserError
 
 pytestmark = pytest.mark.slow
 Train = Callable[..., Result]
@@ -164,6 +167,23 @@ def test_signal_between_jobs_of_this_process_ends_with_a_summary(tmp_path: Path)
     assert process.returncode == 143
     assert "1 interrupted, 1 waiting" in out
     assert [row["status"] for row in table(only_sweep(tmp_path))] == ["interrupted", "waiting"]
+
+
+@pytest.mark.parametrize(("fails", "statuses"), [(True, ["interrupted", "waiting"]), (False, ["completed", "waiting"])])
+def test_signal_that_a_job_has_lost_still_ends_the_sweep(
+    train_here: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool, statuses: list[str]
+) -> None:
+    def deaf(*arguments: object, **options: object) -> None:
+        with suppress(KeyboardInterrupt):  # as code in C does
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        if fails:
+            raise UserError("half a config", "config", "See --help.")
+
+    monkeypatch.setattr("cvkan.cli.overrides.check", deaf)
+    ended = train_here("-m", *TINY, "seed=0,1")
+    assert ended.code == 143
+    assert [row["status"] for row in table(only_sweep(tmp_path))] == statuses
 
 
 def test_sweep_that_is_refused_leaves_nothing(train_here: Train, tmp_path: Path) -> None:
