@@ -57,19 +57,18 @@ class Guarded:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        signum = None
+        from cvkan.sweeping.sweep import signalled
+
         if HydraConfig.get().mode == RunMode.MULTIRUN and "sweep" in cfg:
             from cvkan.sweeping import jobs
-            from cvkan.sweeping.sweep import signalled
 
             outcome = Outcome(*jobs.run(cfg, self.attempt, self.launcher))
-            signum = signalled()
         else:
             outcome = self.attempt(cfg)
         if outcome.code == UserError.exit_code or outcome.code > SIGNALLED:
             discard_empty_run()
         self.code = max(self.code, outcome.code)
-        if (signum is not None or outcome.code > SIGNALLED) and os.getpid() == self.launcher:
+        if (outcome.code > SIGNALLED or signalled() is not None) and os.getpid() == self.launcher:
             raise _Stopped
 
     def attempt(self, cfg: DictConfig) -> Outcome:

@@ -161,19 +161,20 @@ def test_too_short_recordings_are_told_apart_from_too_few(tmp_path: Path) -> Non
         recordings(tmp_path, "time", n=40).setup()
 
 
-def test_frames_with_and_without_a_time_are_not_cut_together(tmp_path: Path) -> None:
-    as_split(rows(tmp_path / "rows", "time"), tmp_path / "copy")
-    with h5py.File(tmp_path / "copy/QPSK/SNR_5/QPSK_SNR_5.h5", "r+") as file:
-        del file["span"]
-    with pytest.raises(UserError, match="72 of 96 frames say their span, the others do not"):
-        split_files(tmp_path / "copy", STANDARD).setup()
-
-
-def test_frames_with_and_without_a_recording_are_not_cut_together(tmp_path: Path) -> None:
-    as_split(recordings(tmp_path / "signals", "recording"), tmp_path / "copy")
-    with h5py.File(tmp_path / "copy/QPSK/SNR_10/QPSK_SNR_10.h5", "r+") as file:
-        del file["group"]
-    with pytest.raises(UserError, match="frames say their group, the others do not"):
+@pytest.mark.parametrize(
+    ("make", "split_by", "level", "mark", "message"),
+    [
+        (rows, "time", "SNR_5", "span", "72 of 96 frames say their span, the others do not"),
+        (recordings, "recording", "SNR_10", "group", "frames say their group, the others do not"),
+    ],
+)
+def test_frames_with_and_without_a_mark_are_not_cut_together(
+    tmp_path: Path, make: Callable, split_by: str, level: str, mark: str, message: str
+) -> None:
+    as_split(make(tmp_path / "signals", split_by), tmp_path / "copy")
+    with h5py.File(tmp_path / f"copy/QPSK/{level}/QPSK_{level}.h5", "r+") as file:
+        del file[mark]
+    with pytest.raises(UserError, match=message):
         split_files(tmp_path / "copy", STANDARD).setup()
 
 

@@ -98,8 +98,9 @@ class JoinedFrames(RadioSplit):
 
     def __init__(self, parts: Sequence[Dataset[Batch]]) -> None:
         self.parts = parts
-        self.labels = torch.cat([labels_of(part) for part in parts])
-        self.first = torch.tensor([0] + [len(labels_of(part)) for part in parts]).cumsum(0)
+        labels = [labels_of(part) for part in parts]
+        self.labels = torch.cat(labels)
+        self.first = torch.tensor([0] + [len(of_part) for of_part in labels]).cumsum(0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A batch in the order of ``indices``, which must be ascending."""

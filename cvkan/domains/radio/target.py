@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,7 +35,8 @@ def unfinished(to: Path) -> Iterator[None]:
         yield
         mark.unlink()
     finally:
-        (to / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # some systems remove no file that is open
+            (to / LOCK).unlink()
         lock.release()
 
 
